@@ -1,4 +1,5 @@
-"""Writes docs/reference/ from the roles' argument specs, the plugins' documentation and the server's code.
+"""Writes docs/reference/ from the roles' argument specs, the plugins' documentation and the server's code,
+and Grafana's dashboard.
 
 PYTHONPATH=collections python docs/generate.py          writes the pages
 PYTHONPATH=collections python docs/generate.py --check  fails if a page is not current
@@ -15,23 +16,57 @@ from typing import Any
 
 import yaml
 
+import dashboard
+import monitoring_reference
 import server_reference
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
+DASHBOARD = ROOT / "roles" / "monitoring" / "files" / "grafana" / "katago-fleet.json"
 ROLES = (
-    *("procedure", "preflight", "gpu_driver", "katago", "katago_mcp", "validate", "triage", "evidence"),
-    *("incident", "security", "watch", "review", "backup", "restore"),
+    *("procedure", "preflight", "gpu_driver", "katago", "katago_mcp", "validate", "rollout"),
+    *("load_balancer", "rotation", "triage", "evidence", "incident", "security", "watch", "review"),
+    *("backup", "restore", "removal", "replacement", "overview", "monitoring", "self_healing"),
+    *("fleet_healing", "drill"),
 )
+FLEET = {
+    "fleet_address": (
+        "`ansible_host`, else the name of the host",
+        "The IP address at which other hosts of the fleet reach the host.",
+    ),
+    "fleet_environment": (
+        "`production`",
+        "What the fleet is used for, the same on all hosts. Drills and load on production need permission.",
+    ),
+    "fleet_min_available": (
+        "`50%`",
+        "The least number (`2`) or share (`50%`) of hosts that must stay up, and in rotation.",
+    ),
+    "fleet_name": (
+        "the name of the inventory's directory",
+        "The name of the fleet in its backups, alerts and drills, the same for all hosts.",
+    ),
+}
+"""Variables that several roles read: the default and the meaning of each."""
 LONGEST_CELL = 120
 """The most characters of a cell."""
 NOTICE = "<!-- Written by docs/generate.py; change the code, not this file. -->"
 
 
 def roles() -> str:
-    """Every role with its options, in the order of a deployment."""
-    lines = ["# Roles", "", NOTICE]
+    """The variables of the fleet, then every role with its options, in the order of a deployment."""
+    lines = [
+        "# Roles",
+        "",
+        NOTICE,
+        "",
+        "## Variables of the fleet",
+        "",
+        "Several roles read these variables.",
+    ]
+    lines += ["", "| Variable | Default | What |", "|---|---|---|"]
+    lines += [f"| `{name}` | {default} | {meaning} |" for name, (default, meaning) in FLEET.items()]
     for name in ROLES:
         text = (ROOT / "roles" / name / "meta" / "argument_specs.yml").read_text()
         for entry_point, spec in yaml.safe_load(text)["argument_specs"].items():
@@ -107,7 +142,7 @@ def _sentences(description: str | list[str]) -> list[str]:
 
 
 def pages() -> dict[Path, str]:
-    """Every page of the reference."""
+    """Every page of the reference, and the dashboard."""
     texts = {
         "inputs": inputs(),
         "roles": roles(),
@@ -116,8 +151,11 @@ def pages() -> dict[Path, str]:
         "config": server_reference.config(NOTICE),
         "metrics": server_reference.metrics(NOTICE),
         "errors": server_reference.errors(NOTICE),
+        "alerts": monitoring_reference.alerts(NOTICE),
+        "monitoring-metrics": monitoring_reference.metrics(NOTICE),
     }
-    return {REFERENCE / f"{name}.md": "\n".join(_readable(text)) + "\n" for name, text in texts.items()}
+    written = {REFERENCE / f"{name}.md": "\n".join(_readable(text)) + "\n" for name, text in texts.items()}
+    return {**written, DASHBOARD: dashboard.text()}
 
 
 def _readable(page: str) -> Iterator[str]:

@@ -18,9 +18,9 @@ from mcp.types import Tool
 SOURCE = Path(__file__).resolve().parent.parent / "server" / "src"
 sys.path.insert(0, str(SOURCE))
 
-from katago_mcp import config as configuration  # noqa: E402 - the server's package is next to the project
-from katago_mcp import errors as catalogue  # noqa: E402 - as above
-from katago_mcp.metrics import Metrics  # noqa: E402 - as above
+from katago_mcp import config as configuration  # noqa: E402 - the path is set above
+from katago_mcp import errors as catalogue  # noqa: E402 - the path is set above
+from katago_mcp.metrics import Metrics  # noqa: E402 - the path is set above
 
 Schema = Mapping[str, Any]
 

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lab import assets, image, paths, runtime
-from lab.hosts import Lab, build_images
+from lab.hosts import FLEET, LOAD_BALANCER, Host, Lab, build_images
 
 DEFAULT_COUNT = int(os.environ.get("LAB_COUNT", "2"))
+DEFAULT_LOAD_BALANCERS = int(os.environ.get("LAB_LOAD_BALANCERS", "0"))
 DEFAULT_TUNE = os.environ.get("LAB_TUNE") == "true"
 
 
@@ -29,24 +30,24 @@ def step(title: str) -> Iterator[None]:
     print(f"   {time.monotonic() - start:.0f} s", flush=True)
 
 
-def hosts(lab: Lab, count: int, *, tune: bool) -> None:
-    """Boot hosts until the lab has `count`. With `tune`, their deployments tune the engine."""
+def hosts(lab: Lab, count: int, load_balancers: int, *, tune: bool) -> None:
+    """Boot hosts until the lab has `count`, and as many load balancers. With `tune`, deployments tune."""
     with step("Host images"):
-        for suite in build_images(count):
+        for suite in build_images(max(count, load_balancers)):
             print(f"   built {suite}")
         print(f"   runtime: {runtime.detect(image.name(image.SUITES[0]))}")
-    with step(f"{count} hosts"):
+    with step(f"{count} hosts" + (f", {load_balancers} load balancers" if load_balancers else "")):
         lab.set_tuning(tune)
-        started = lab.create(count)
+        started = lab.create(count, load_balancers)
         for host in lab.hosts():
             state = "started" if host.name in started else "already running"
             print(f"   {host.name} ({host.suite}): {state}")
 
 
-def up(lab: Lab, count: int, *, tune: bool) -> int:
+def up(lab: Lab, count: int, load_balancers: int, *, tune: bool) -> int:
     """Boot the hosts, deploy the service, and print how to call it."""
     start = time.monotonic()
-    hosts(lab, count, tune=tune)
+    hosts(lab, count, load_balancers, tune=tune)
     with step("Deployment (ansible-playbook playbooks/site.yml)"):
         deployed = subprocess.run(["ansible-playbook", "playbooks/site.yml"], cwd=paths.ROOT, check=False)
     if deployed.returncode != 0:
@@ -66,18 +67,28 @@ def status(lab: Lab) -> int:
         print("There are no hosts. Create some: bin/lab up")
         return 1
     for host in lab.hosts():
-        address = f"http://127.0.0.1:{host.ports['mcp']}/mcp"
         running = "running" if lab.is_running(host) else "not running"
         print(f"\n\033[1m{host.name}\033[0m ({host.suite}, {running})")
-        print(f"   MCP      {address}")
+        if host.group == FLEET:
+            print(f"   MCP      http://127.0.0.1:{host.ports['mcp']}/mcp")
+        else:
+            print(f"   MCP      http://127.0.0.1:{host.ports['http']}/mcp, on any host of the fleet")
         print(f"   metrics  http://127.0.0.1:{host.ports['metrics']}/metrics")
         print(f"   shell    bin/lab ssh {host.name}")
-        print(
-            f"   client   claude mcp add --transport http {host.name} {address}"
-            f' --header "Authorization: Bearer $(cat {_shown(lab.token)})"'
-        )
+        print(f"   client   {_client(lab, host)}")
+    if address := lab.virtual_address():
+        print(f"\nThe load balancers share http://{address.partition('/')[0]}/mcp")
     print(f"\nTokens: {_shown(lab.token)} (analyze), {_shown(lab.admin_token)} (admin)")
     return 0
+
+
+def _client(lab: Lab, host: Host) -> str:
+    """The command that adds the host to a client."""
+    port = host.ports["mcp" if host.group == FLEET else "http"]
+    return (
+        f"claude mcp add --transport http {host.name} http://127.0.0.1:{port}/mcp"
+        f' --header "Authorization: Bearer $(cat {_shown(lab.token)})"'
+    )
 
 
 def ssh(lab: Lab, name: str, command: list[str]) -> int:
@@ -134,6 +145,11 @@ def _arguments() -> argparse.Namespace:
             help=f"number of hosts (default: the current number, or {DEFAULT_COUNT})",
         )
         command.add_argument(
+            "--load-balancers",
+            type=_load_balancers,
+            help="number of load balancers, 0 to 4 (default: the current number, or LAB_LOAD_BALANCERS)",
+        )
+        command.add_argument(
             "--tune",
             action="store_true",
             default=DEFAULT_TUNE,
@@ -156,6 +172,19 @@ def _count(text: str) -> int:
     return count
 
 
+def _load_balancers(text: str) -> int:
+    count = int(text)
+    if not 0 <= count <= 4:
+        raise argparse.ArgumentTypeError(f"{count} is not allowed; a lab has 0 to 4 load balancers")
+    return count
+
+
+def _number_of_load_balancers(lab: Lab, arguments: argparse.Namespace) -> int:
+    if arguments.load_balancers is not None:
+        return int(arguments.load_balancers)
+    return len(lab.of_group(LOAD_BALANCER)) or DEFAULT_LOAD_BALANCERS
+
+
 def main() -> int:
     """Run one command. Print an error as one message."""
     arguments = _arguments()
@@ -163,10 +192,11 @@ def main() -> int:
     try:
         match arguments.command:
             case "up":
-                count = arguments.count or len(lab.hosts()) or DEFAULT_COUNT
-                return up(lab, count, tune=arguments.tune)
+                count = arguments.count or len(lab.of_group(FLEET)) or DEFAULT_COUNT
+                return up(lab, count, _number_of_load_balancers(lab, arguments), tune=arguments.tune)
             case "hosts":
-                hosts(lab, arguments.count or DEFAULT_COUNT, tune=arguments.tune)
+                load_balancers = _number_of_load_balancers(lab, arguments)
+                hosts(lab, arguments.count or DEFAULT_COUNT, load_balancers, tune=arguments.tune)
                 return 0
             case "engine":
                 return engine()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import secrets
@@ -15,23 +16,59 @@ from pathlib import Path
 
 from lab import image, paths, runtime
 
-SERVICE_PORTS = {"ssh": 22, "mcp": 8080, "metrics": 9090}
-FIRST_PORTS = {"ssh": 2201, "mcp": 8081, "metrics": 9091}
+FLEET = "katago"
+LOAD_BALANCER = "load_balancer"
 BOOT_SECONDS = 60
 
 
 @dataclass(frozen=True)
+class Group:
+    """The hosts of one group of the inventory.
+
+    `prefix`: of their names. `ports`: of a host by service. `first_ports`: those of the first host on this
+    machine. `offset`: where their addresses start in the lab's network.
+    """
+
+    prefix: str
+    ports: dict[str, int]
+    first_ports: dict[str, int]
+    offset: int
+
+
+GROUPS = {
+    FLEET: Group(
+        "katago",
+        {"ssh": 22, "mcp": 8080, "metrics": 9090},
+        {"ssh": 2201, "mcp": 8081, "metrics": 9091},
+        10,
+    ),
+    LOAD_BALANCER: Group(
+        "balancer",
+        {"ssh": 22, "http": 80, "https": 443, "metrics": 8404},
+        {"ssh": 2301, "http": 8181, "https": 8441, "metrics": 9191},
+        100,
+    ),
+}
+VIRTUAL_ADDRESS_OFFSET = 200
+
+
+@dataclass(frozen=True)
 class Host:
-    """A host in the inventory. Its ports are on this machine's loopback interface."""
+    """A host in the inventory. Its ports are on this machine's loopback interface.
+
+    `address`: in the lab's network; empty for a host of an earlier version, which has no fixed one.
+    """
 
     name: str
     suite: str
     container: str
     ports: dict[str, int]
+    group: str = FLEET
+    address: str = ""
 
 
 class Lab:
-    """The hosts `katago-1` to `katago-N` of one lab, alternately bookworm and trixie."""
+    """The hosts of one lab: `katago-1`, ..., `balancer-1`, ..., alternately bookworm and trixie."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -41,6 +78,7 @@ class Lab:
         self.token = self.directory / "token"
         self.admin_token = self.directory / "admin-token"
         self.session_key = self.directory / "session-key"
+        self.monitoring_token = self.directory / "monitoring-token"
         self._tune = self.directory / "tune"
         self._state = self.directory / "hosts.json"
 
@@ -62,20 +100,48 @@ class Lab:
         else:
             self._tune.unlink(missing_ok=True)
 
-    def create(self, count: int) -> list[str]:
-        """Create, start or remove hosts until `count` run. Return the names of those created or started."""
+    def of_group(self, group: str) -> list[Host]:
+        """The hosts of this lab in a group."""
+        return [host for host in self.hosts() if host.group == group]
+
+    def virtual_address(self) -> str:
+        """The address that two load balancers share, with its prefix length; empty with fewer of them."""
+        if len(self.of_group(LOAD_BALANCER)) < 2:
+            return ""
+        subnet = self._subnet()
+        return f"{subnet[VIRTUAL_ADDRESS_OFFSET]}/{subnet.prefixlen}"
+
+    def create(self, count: int, load_balancers: int | None = None) -> list[str]:
+        """Create, start or remove hosts until `count` run, and as many load balancers; None keeps theirs.
+
+        Returns the names of those created or started.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
         self._create_secrets()
         if not runtime.succeeds("network", "exists", self.name):
             runtime.podman("network", "create", self.name)
-        hosts = self.hosts()
-        started = []
+        counts = {
+            FLEET: count,
+            LOAD_BALANCER: len(self.of_group(LOAD_BALANCER)) if load_balancers is None else load_balancers,
+        }
+        hosts: list[Host] = []
+        started: list[str] = []
+        for group, number in counts.items():
+            hosts += self._create_group(group, number, started)
+        self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
+        for host in hosts:
+            self._wait_until_booted(host)
+        self._write_known_hosts(hosts)
+        return started
+
+    def _create_group(self, group: str, count: int, started: list[str]) -> list[Host]:
+        hosts = self.of_group(group)
         for surplus in hosts[count:]:
             runtime.podman("rm", "--force", "--time=0", surplus.container)
         hosts = hosts[:count]
         for number in range(1, count + 1):
             if number > len(hosts):
-                host = self._new_host(number)
+                host = self._new_host(group, number)
                 self._run(host)
                 hosts.append(host)
                 started.append(host.name)
@@ -84,11 +150,7 @@ class Lab:
                 if not runtime.succeeds("start", host.container):
                     self._run(host)
                 started.append(host.name)
-        self._state.write_text(json.dumps([asdict(host) for host in hosts], indent=2) + "\n")
-        for host in hosts:
-            self._wait_until_booted(host)
-        self._write_known_hosts(hosts)
-        return started
+        return hosts
 
     def remove(self) -> list[str]:
         """Remove containers, network, keys and state; return the names of the removed hosts."""
@@ -125,23 +187,34 @@ class Lab:
             " -o StrictHostKeyChecking=yes -o IdentitiesOnly=yes"
         )
 
-    def _new_host(self, number: int) -> Host:
+    def _subnet(self) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        network = json.loads(runtime.podman("network", "inspect", self.name))[0]
+        return ipaddress.ip_network(network["subnets"][0]["subnet"])
+
+    def _new_host(self, group: str, number: int) -> Host:
+        kind = GROUPS[group]
+        name = f"{kind.prefix}-{number}"
         return Host(
-            name=f"katago-{number}",
+            name=name,
             suite=image.SUITES[(number - 1) % len(image.SUITES)],
-            container=f"{self.name}-katago-{number}",
+            container=f"{self.name}-{name}",
             ports={
                 service: _free_port(first + number - 1 if self.name == "lab" else 0)
-                for service, first in FIRST_PORTS.items()
+                for service, first in kind.first_ports.items()
             },
+            group=group,
+            address=str(self._subnet()[kind.offset + number]),
         )
 
     def _run(self, host: Host) -> None:
         # The rights that systemd and its sandboxing need. --privileged would also allow the host to set
         # this machine's clock.
         publish = [
-            f"--publish=127.0.0.1:{host.ports[service]}:{port}" for service, port in SERVICE_PORTS.items()
+            f"--publish=127.0.0.1:{host.ports[service]}:{port}"
+            for service, port in GROUPS[host.group].ports.items()
         ]
+        # Other hosts know the address, so a host keeps it when it is restarted.
+        fixed = [f"--ip={host.address}"] if host.address else []
         runtime.podman(
             "run",
             "--detach",
@@ -160,6 +233,7 @@ class Lab:
             "--restart=always",
             f"--volume={self.key}.pub:/root/.ssh/authorized_keys:ro",
             *publish,
+            *fixed,
             image.name(host.suite),
         )
 
@@ -178,7 +252,7 @@ class Lab:
         )
 
     def _create_secrets(self) -> None:
-        for path in (self.token, self.admin_token, self.session_key):
+        for path in (self.token, self.admin_token, self.session_key, self.monitoring_token):
             if not path.exists():
                 descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
                 with os.fdopen(descriptor, "w") as file:

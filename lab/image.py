@@ -13,7 +13,7 @@ PACKAGES = (
     "systemd systemd-sysv dbus openssh-server python3 python3-apt sudo iproute2 ca-certificates procps curl"
 )
 # Downloaded, but not installed: hosts stay bare, and the apt tasks of roles do not wait for the network.
-PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd"
+PREFETCHED = "ocl-icd-libopencl1 pocl-opencl-icd haproxy keepalived"
 # On a machine systemd makes every mount shared, in a container it does not. Without shared mounts a
 # service gets no credentials.
 SHARED_MOUNTS = """\

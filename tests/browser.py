@@ -51,15 +51,18 @@ class Browser:
         for name in _DOMAINS:
             self._do(f"{name}.enable")
 
-    def show(self, page: Path, width: int, picture: Path | None = None) -> Shown:
+    def show(self, page: Path | str, width: int, picture: Path | None = None, *, dark: bool = False) -> Shown:
         """Show a page in a window of that width in pixels; below 600 it is a telephone.
 
-        `picture` is the path of a screenshot in PNG.
+        `page`: a file, or an address. `picture` is the path of a screenshot in PNG. `dark`: the reader's
+        system is set to dark colours.
         """
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._do("Emulation.setEmulatedMedia", features=[scheme])
         metrics = {"height": _HEIGHT, "deviceScaleFactor": 1, "mobile": width < 600}
         self._do("Emulation.setDeviceMetricsOverride", width=width, **metrics)
         self._events.clear()
-        self._do("Page.navigate", url=page.as_uri())
+        self._do("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self._wait_for("Page.loadEventFired")
         text = str(self._value("document.body.innerText"))
         page_width = int(self._value("document.documentElement.scrollWidth"))

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import time
 import urllib.error
@@ -75,6 +76,11 @@ def command(procedure: str, *arguments: str, variables: dict[str, Any] | None = 
     return _run([*words, *extra, *arguments], _environment())
 
 
+def proposed(line: str) -> Run:
+    """Run a command line that a procedure has proposed."""
+    return _run(shlex.split(line), _environment())
+
+
 def _environment() -> dict[str, str]:
     """The environment of an operator at the root of the project, without Molecule's own settings."""
     environment = {**os.environ, "ANSIBLE_CONFIG": str(paths.ROOT / "ansible.cfg"), "LAB_NAME": LAB.name}
@@ -140,6 +146,12 @@ def absent(host: Host) -> Iterator[None]:
     finally:
         runtime.podman("start", host.container)
         eventually(lambda: get(host, "/ready")[0] == 200, within=120, what=f"{host.name} is ready again")
+
+
+def destroyed(host: Host) -> None:
+    """Destroy a host with its disks, and boot a bare one with the same name. It has another host key."""
+    runtime.podman("rm", "--force", "--time=0", "--volumes", host.container)
+    LAB.create(len(LAB.hosts()))
 
 
 def address(host: Host, service: str = "mcp", path: str = "/mcp") -> str:

@@ -19,6 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import archive
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import report as drill_report
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios import SCENARIOS
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records, signing
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import quarterly
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import records as review_records
@@ -315,7 +318,9 @@ def write_golden(root: Path) -> dict[str, str]:
     quarter(root)
     review_records.build(root, INCIDENT, FLEET, dry=False)
     records_of_fleet = review_records.read_all(root)
-    document = quarterly.build(records_of_fleet, quarterly.Quarter(2026, 4), date(2026, 12, 31), ROSTER)
+    last, end = quarterly.Quarter(2026, 4), date(2026, 12, 31)
+    drills = drill_report.quarter_blocks(drill_report.build(archive.read_all(root), SCENARIOS, last, end))
+    document = quarterly.build(records_of_fleet, last, end, ROSTER, drills)
     review_records.report(root, "2026Q4", document, dry=False)
     documents = [
         *(root / "incidents" / INCIDENT / name for name in ("review.md", "review.html")),

@@ -13,11 +13,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENARIOS = tuple(sorted(path.parent.name for path in (ROOT / "molecule").glob("*/molecule.yml")))
-TESTS = ("lint", "unit", "server", "clients", "fuzz", "soak", *SCENARIOS)
+TESTS = ("lint", "unit", "server", "clients", "fuzz", "mutants", "receiver", "soak", *SCENARIOS)
 # These run by name and at night. Together they take too long for every change.
 LONG = (
-    *("backup", "clients", "collection", "evidence", "fuzz", "gpu", "incident", "mitigation"),
-    *("recovery", "security", "soak", "triage", "watch"),
+    *("backup", "clients", "collection", "drill", "evidence", "fleet", "fuzz", "gpu", "hosts", "incident"),
+    *("mitigation", "monitoring", "mutants", "receiver", "recovery", "rollout", "security", "self_healing"),
+    *("soak", "triage", "watch"),
 )
 DEFAULT = tuple(name for name in TESTS if name not in LONG)
 # These run for every change.
@@ -34,31 +35,52 @@ SUBJECTS = {
     "cache": "mitigation",
     "caches": "default packaged",
     "common": "default recovery",
-    "deploy": "default bad_release",
+    "deploy": "default bad_release rollout",
+    "drill": "drill",
     "engine": "default packaged engine_faults",
     "evidence": "evidence",
+    "fleet": "hosts fleet",
     "gpu": "gpu",
+    "fleet_healing": "monitoring receiver",
+    "healing": "self_healing",
+    "healing_programs": "monitoring receiver",
     "host": "recovery",
+    "host_remove": "hosts",
+    "host_replacement": "hosts",
+    "host_selection": "hosts",
     "incident": "incident",
     "katago": "default packaged",
     "katago_mcp": "default bad_release recovery",
     "limits": "mitigation",
+    # HAProxy itself is tested in the unit tests; the servers must accept load balancers.
+    "load_balancer": "fleet",
     "mitigate": "mitigation",
+    "monitoring": "monitoring",
     "network": "default packaged",
+    "overview": "hosts",
     "preflight": "default bad_release",
     "procedure": "recovery incident",
     "release": "bad_release recovery",
+    "removal": "hosts",
+    "remove_host": "hosts",
+    "replace_host": "hosts",
+    "replacement": "hosts",
     "restart": "recovery",
     "restore": "backup",
     "review": "incident",
-    "rollback": "recovery",
+    "rollback": "recovery rollout",
+    "rollout": "rollout",
+    "rotation": "recovery fleet",
     "run": "collection recovery",
     "security": "security",
+    "self_healing": "self_healing",
     "service": "default recovery",
     "site": "default",
     "timeline": "incident",
     "transfer": "default evidence",
     "triage": "triage",
+    "traffic": "monitoring smoke",
+    "unit_current": "monitoring",
     "validate": "default bad_release",
     "watch": "watch",
 }
@@ -66,7 +88,10 @@ SUBJECTS = {
 # More tests by path. A file without a subject that matches nothing here gets the default tests.
 PATHS: tuple[tuple[str, str], ...] = (
     ("playbooks/report*.yml", "incident"),
-    ("roles/katago_mcp/tasks/mitigate.yml", "mitigation"),
+    ("playbooks/plays/rollout.yml", "rollout"),
+    ("roles/katago_mcp/tasks/survey*.yml", "rollout"),
+    ("roles/katago_mcp/tasks/reject.yml", "rollout"),
+    ("roles/katago_mcp/tasks/limits.yml", "mitigation"),
     ("roles/katago_mcp/tasks/*_cache.yml", "mitigation"),
     ("plugins/module_utils/service/overlay.py", "mitigation"),
     ("plugins/module_utils/service/cache.py", "mitigation"),
@@ -77,7 +102,9 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("server/src/katago_mcp/sgf*.py", "fuzz"),
     ("server/src/katago_mcp/charsets.py", "fuzz"),
     ("server/src/katago_mcp/gameinfo.py", "fuzz"),
+    ("server/src/katago_mcp/komi.py", "fuzz"),
     ("server/src/katago_mcp/lines.py", "fuzz"),
+    ("server/src/katago_mcp/numerals.py", "fuzz"),
     ("server/src/katago_mcp/engine.py", "soak"),
     ("server/src/katago_mcp/supervisor.py", "soak"),
     ("server/src/katago_mcp/overlay.py", "mitigation"),
@@ -86,7 +113,11 @@ PATHS: tuple[tuple[str, str], ...] = (
     ("tests/bench/*", "server"),
     ("tests/bench/soak.py", "soak"),
     ("tests/*.py", "default smoke"),
-    ("tests/browser.py", "incident"),
+    ("tests/browser.py", "incident hosts monitoring"),
+    ("tests/mutants.py", "mutants"),
+    ("plugins/plugin_utils/monitoring/alerts.py", "mutants"),
+    ("plugins/plugin_utils/monitoring/recordings.py", "mutants"),
+    ("tests/bad_releases.py", "bad_release fleet rollout"),
     ("tests/recorded.py", "incident"),
     ("tests/loopback.py", "incident security"),
     ("tests/callbacks/*", "recovery"),
@@ -113,7 +144,8 @@ PATHS: tuple[tuple[str, str], ...] = (
 )
 # Lint and unit tests are enough for these.
 NO_MORE: tuple[str, ...] = (
-    *("*.md", "LICENSE", "docs/*", "inventories/production/*", "tests/unit/*", "tests/selection.py"),
+    *("*.md", "LICENSE", "docs/*", "inventories/production/*", "inventories/examples/*", "tests/unit/*"),
+    "tests/selection.py",
     "tests/glossary.py",
     *(".ansible-lint", ".gitignore", ".yamllint", ".ci/*", "bin/bench", "bin/test"),
 )

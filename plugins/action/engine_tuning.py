@@ -11,9 +11,9 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
+from ansible_collections.katago.fleet.plugins.module_utils.common.file_lock import locked
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import host_work, tuning_progress
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
 
 display = Display()
 PATIENCE_SECONDS = 300
@@ -56,6 +56,7 @@ class ActionModule(ActionBase):
                 return {**result, "changed": True, "file": "", "sha256": "", "device": "unknown"}
             key = result_name(probed, str(self._task.args["version"]))
             kept = Path(self._task.args["cache_dir"]).expanduser() / "tuning" / f"{key}.txt"
+            kept.parent.mkdir(parents=True, exist_ok=True)
             with locked(kept.with_suffix(".lock")):
                 elsewhere = made_elsewhere(str(self._task.args.get("results") or ""), probed)
                 if not kept.exists() and elsewhere:

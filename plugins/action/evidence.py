@@ -15,7 +15,7 @@ from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.evidence import items, runner
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import bundle, records, signing
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, fleet_hosts, inputs, runs
 
 display = Display()
 
@@ -103,9 +103,16 @@ class ActionModule(ActionBase):
         return incident_records.begin_evidence(
             task_vars["inventory_hostname"],
             timestamps.now(),
-            items.names(*self._tiers()),
+            items.names(*self._tiers(), of_parts=self._parts(task_vars)),
             signing.Signer.load(key),
         )
+
+    def _parts(self, task_vars: Mapping[str, Any]) -> tuple[items.Part, ...]:
+        """What the host has, by its groups in the inventory."""
+        host, groups = task_vars["inventory_hostname"], task_vars.get("groups") or {}
+        if host in fleet_hosts.only_load_balancers(groups):
+            return ("host", "load_balancer")
+        return items.PARTS if host in groups.get(fleet_hosts.LOAD_BALANCERS, ()) else ("host", "service")
 
     def _tiers(self) -> tuple[items.Tier, ...]:
         return items.TIERS if self._task.args.get("tier") == "full" else items.TIERS[:1]
@@ -128,9 +135,12 @@ class ActionModule(ActionBase):
     def _store_tier(
         self, evidence: bundle.Evidence, tier: items.Tier, task_vars: dict[str, Any] | None
     ) -> None:
+        parts = self._parts(task_vars or {})
         sent = time.time()
         answer = self._execute_module(
-            module_name="katago.fleet.evidence", module_args={"tier": tier}, task_vars=task_vars
+            module_name="katago.fleet.evidence",
+            module_args={"tier": tier, "parts": list(parts)},
+            task_vars=task_vars,
         )
         received = time.time()
         if answer.get("failed") or "packed" not in answer:
@@ -141,7 +151,7 @@ class ActionModule(ActionBase):
             "tier_seconds": round(answer["seconds"], 3),
             "tier_deadline_seconds": answer["deadline"],
         }
-        requested = {collector.name: collector for collector in items.of(tier)}
+        requested = {collector.name: collector for collector in items.of(tier, parts)}
         for item in answer["packed"]:
             # Only requested items are written to files.
             collector = requested.pop(str(item.get("name")), None)

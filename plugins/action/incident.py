@@ -30,7 +30,13 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.incident import reque
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import actors, commands, inputs, triage_file
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import (
+    actors,
+    commands,
+    fleet_hosts,
+    inputs,
+    triage_file,
+)
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 
 display = Display()
@@ -115,6 +121,7 @@ class ActionModule(ActionBase):
                         for name, each in there.items()
                         if each.is_open
                     },
+                    unwatched=fleet_hosts.only_load_balancers(known["groups"]),
                 ),
             )
             # What an earlier run printed, where no channel sends it. `deliver` prints it again.

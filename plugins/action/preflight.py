@@ -11,8 +11,13 @@ from ansible.errors import AnsibleUndefinedVariable
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import assets, certificates, preflight
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, variables
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import (
+    assets,
+    certificates,
+    preflight,
+    shared_cache,
+)
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import fleet_hosts, inputs, variables
 
 display = Display()
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -61,12 +66,24 @@ class ActionModule(ActionBase):
                 "katago_mcp_metrics_port": arguments["metrics_port"],
                 "katago_mcp_allowed_hosts": arguments["allowed_hosts"],
                 "katago_mcp_allowed_clients": arguments["allowed_clients"],
+                "katago_mcp_trusted_proxies": arguments.get("trusted_proxies") or [],
                 "katago_mcp_tokens": arguments["tokens"],
                 "katago_mcp_session_key": arguments.get("session_key", ""),
+                "katago_asset_host": arguments.get("asset_host", ""),
+                "katago_asset_mirror": arguments.get("asset_mirror", ""),
+                "fleet_hosts": hostvars.get("groups", {}).get(fleet_hosts.GROUP, []),
                 **arguments.get("limits", {}),
             }
         ) + certificates.problems(
             arguments.get("tls_certificate", ""), arguments.get("tls_key", ""), now=datetime.now(UTC)
+        )
+        cache = arguments.get("shared_cache") or {}
+        problems += shared_cache.problems(
+            url=str(cache.get("url") or ""),
+            password=str(cache.get("password") or ""),
+            ca=str(cache.get("ca") or ""),
+            networks=cache.get("networks") or [],
+            session_key=str(arguments.get("session_key") or ""),
         )
         if problems:
             return self._refuse(result, problems)

@@ -9,7 +9,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.self_healing import log
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
+from ansible_collections.katago.fleet.plugins.plugin_utils.incident import outbox
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands, records_dir, runs
 
@@ -52,12 +55,18 @@ class ActionModule(ActionBase):
             display.warning(f"[{host}] {warning}")
         if not self._task.check_mode:
             try:
+                repairs = [log.as_event(each) for each in arguments.get("self_healing") or []]
                 root = (
                     Path(arguments["records_dir"])
                     if arguments.get("records_dir")
                     else records_dir.of_task(task_vars or {}, self._templar.template)
                 )
-                records.Records(root, str(arguments["incident"])).add_event(event)
-            except (records.RecordError, records_dir.PlaceError, OSError) as error:
+                record = records.Records(root, str(arguments["incident"]))
+                recorded = outbox.read_timeline(record.timeline) if repairs else []
+                for each in [log.timeline(repair, host) for repair in repairs]:
+                    if each not in recorded:
+                        record.add_event(each)
+                record.add_event(event)
+            except (records.RecordError, records_dir.PlaceError, shape.ShapeError, OSError) as error:
                 display.warning(f"[{host}] The incident's timeline lacks this result: {error}")
         return {**result, "changed": False, "event": event}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ from ansible.utils.display import Display
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import messages
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import archive as drill_archive
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import report as drill_report
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios import SCENARIOS
 from ansible_collections.katago.fleet.plugins.plugin_utils.review import answers, blocks, quarterly, records
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments
 
@@ -91,6 +95,14 @@ class ActionModule(ActionBase):
         as_of: date | None,
     ) -> dict[str, Any]:
         requested = str(extra_variables.get("quarter") or "")
+        archive = drill_archive.read_all(root)
+        for problem in archive.unread:
+            display.warning(problem)
+        all_records = replace(
+            all_records,
+            unread=(*all_records.unread, *archive.unread),
+            times=tuple(each["started"] for each in archive.drills),
+        )
         newest = quarterly.newest(all_records)
         if not requested and newest is None:
             raise InputError("There are no records to choose a quarter from. Give it: -e quarter=2026Q4.")
@@ -100,7 +112,10 @@ class ActionModule(ActionBase):
             raise InputError(
                 f"-e as_of is {day}, but {quarter.name} starts on {quarter.first}. Give a later day."
             )
-        document = quarterly.build(all_records, quarter, day, self._task.args.get("roster"))
+        drills = drill_report.build(archive, SCENARIOS, quarter, day)
+        document = quarterly.build(
+            all_records, quarter, day, self._task.args.get("roster"), drill_report.quarter_blocks(drills)
+        )
         dry = bool(self._task.check_mode)
         written = records.report(root, quarter.name, document, dry=dry)
         verb = "Would write" if dry else "Wrote"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,12 +12,11 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
+from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import certificates
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, inputs, runs
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import failures, fleet_hosts, inputs, runs
 
 CONNECT_SECONDS = 3.0
-# Of a run's name, see `runs`. The owner of an unreadable lock has another one.
-_RUN_COLONS = 2
 
 
 class ActionModule(ActionBase):
@@ -46,7 +45,9 @@ class ActionModule(ActionBase):
         if facts := measured.get("facts"):
             if address:
                 facts["clients"] = {"value": {"address": address, "error": _connection_error(address)}}
-            facts["lock"] = _seen_from_here(facts.get("lock") or {})
+            facts["lock"] = runs.lock_seen_from_here(facts.get("lock") or {})
+            if "haproxy" in facts:
+                facts |= _seen_from_here(facts, (task_vars or {}).get("groups") or {})
             # An exception in one rule must not discard the results of the others.
             verdict = triage_verdict.judge(triage_facts.read(facts), now=now, breach=breach, contain=True)
         else:
@@ -58,16 +59,18 @@ class ActionModule(ActionBase):
         return {**result, "changed": False, "verdict": triage_verdict.as_dict(verdict), "facts": facts or {}}
 
 
-def _seen_from_here(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """The lock's entry, with whether its run is alive. A lock of this run itself is none for the verdict."""
-    lock = entry.get("value")
-    if not isinstance(lock, dict):
-        return dict(entry)
-    run = str(lock.get("run"))
-    if run == runs.this_run():
-        return {**entry, "value": None}
-    life = runs.life(run) if run.count(":") == _RUN_COLONS else "unknown"
-    return {**entry, "value": {**lock, "life": life}}
+def _seen_from_here(facts: Mapping[str, Any], groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Facts about a load balancer that need the inventory, or a library of the control node."""
+    fleet = {
+        "hosts": sorted(groups.get(fleet_hosts.GROUP) or []),
+        "load_balancers": sorted(groups.get(fleet_hosts.LOAD_BALANCERS) or []),
+    }
+    added: dict[str, Any] = {"fleet": {"value": fleet}}
+    entry = facts.get("certificate") or {}
+    if isinstance(value := entry.get("value"), dict):
+        end = certificates.end(str(value.get("pem") or ""))
+        added["certificate"] = {**entry, "value": {**value, "ends_at": end and end.timestamp()}}
+    return added
 
 
 def _connection_error(address: str) -> str:

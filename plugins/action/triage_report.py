@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -14,7 +12,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.module_utils.severity import LEVELS, rank
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_reports
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments as validation
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, triage_file
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, report_files, triage_file
 
 display = Display()
 
@@ -40,20 +38,10 @@ class ActionModule(ActionBase):
         gathered = triage_reports.gather(variables, now, breach=breach)
         display.display(gathered.as_table())
         report, fleet = gathered.as_dict(now), gathered.fleet
-        if path := self._task.args.get("path"):
-            display.display(f"The report was written to {_write(Path(path).expanduser(), report)}.")
+        if name := self._task.args.get("path"):
+            path = report_files.written("triage_json", name, lambda path: triage_file.write(path, report))
+            display.display(f"The report was written to {path}.")
         if fail_on and rank(fleet.verdict) >= rank(fail_on):
             msg = f"The fleet is {fleet.verdict}; triage_fail_on is {fail_on}."
             return {**result, "failed": True, "msg": msg, "verdict": fleet.verdict}
         return {**result, "changed": False, "verdict": fleet.verdict}
-
-
-def _write(path: Path, report: Mapping[str, Any]) -> Path:
-    try:
-        triage_file.write(path, report)
-    except OSError as error:
-        raise AnsibleActionFail(
-            f"triage_json: {path} cannot be written: {error.strerror}. Give a file in an existing directory"
-            " that you may write to."
-        ) from error
-    return path

@@ -29,6 +29,12 @@ options:
     description: The host that the snapshot must belong to.
     type: str
     required: true
+  fleet:
+    description:
+      - The name of the fleet that the snapshot must belong to. A snapshot that names no fleet is accepted
+        with a warning.
+    type: str
+    required: true
   scope:
     description:
       - C(damaged) restores what is damaged or missing.
@@ -65,6 +71,7 @@ EXAMPLES = r"""
   katago.fleet.backup_restore:
     step: plan
     host: "{{ inventory_hostname }}"
+    fleet: "{{ lookup('katago.fleet.fleet_name') }}"
     who: "{{ lookup('katago.fleet.actor') }}"
 """
 
@@ -149,12 +156,14 @@ _ACTION_VERBS = {
 }
 
 
-def choose(repository: restic.Repository, at: str, host: str) -> tuple[restic.Snapshot, restic.Snapshot]:
-    """The selected snapshot, and the newest verified one of the same host."""
+def choose(
+    repository: restic.Repository, at: str, host: str, fleet: str
+) -> tuple[restic.Snapshot, restic.Snapshot]:
+    """The selected snapshot, and the newest verified one of the same host and fleet."""
     snapshots = repository.snapshots()
-    chosen = restic.choose(snapshots, at, host)
+    chosen = restic.choose(snapshots, at, host, fleet)
     try:
-        return chosen, restic.choose(snapshots, "latest", host)
+        return chosen, restic.choose(snapshots, "latest", host, fleet)
     except restic.NoSuchSnapshot:
         return chosen, chosen
 
@@ -163,7 +172,7 @@ def planned(parameters: dict[str, Any]) -> tuple[restic.Snapshot, restore_plan.P
     """Make the plan. Returns the snapshot, the planner and the plan."""
     repository = restic.Repository(paths.BACKUP_SECRETS, cache=None)
     at = parameters["snapshot"] or parameters["at"]
-    snapshot, newest = choose(repository, at, parameters["host"])
+    snapshot, newest = choose(repository, at, parameters["host"], parameters["fleet"])
     state, _ = state_or_empty(paths.BACKUP_STATE)
     planner = restore_plan.Planner(
         repository, snapshot, parameters["scope"], newest=newest, last_history=state.history, root=HOST
@@ -261,6 +270,7 @@ def main() -> None:
             "step": {"choices": ["plan", "stage", "install", "finish"], "required": True},
             "at": {"type": "str", "default": "latest"},
             "host": {"type": "str", "required": True},
+            "fleet": {"type": "str", "required": True},
             "scope": {"choices": ["damaged", "state", "all"], "default": "damaged"},
             "who": {"type": "str", "required": True},
             "snapshot": {"type": "str"},
@@ -301,6 +311,8 @@ def main() -> None:
         actions = [{"path": a.path, "how": a.how, "why": a.why} for a in plan.actions]
         result: dict[str, Any] = {"snapshot": snapshot.id, "release": plan.release, "actions": actions}
         if step == "plan":
+            if note := restic.fleet_note(snapshot, parameters["fleet"]):
+                module.warn(note)
             unfinished = restore_apply.Restoration.unfinished(HOST)
             record = unfinished.record if unfinished else None
             result["findings"] = [asdict(finding) for finding in plan.findings]

@@ -13,8 +13,10 @@ description:
   - Does not fail if the service is down or does not respond, or if its cache is damaged. C(problem) then
     has the reason, so that the role can quarantine the cache and restart the service. A damaged cache stays
     unchanged, because it is evidence.
-  - Refuses a cache directory that is a symlink, before anything is changed. Also refuses a full or
-    read-only disk while the service responds, because the new engine could not start.
+  - On a full disk, clears the cache first, also if the service is down, because that makes room. Replaces
+    the engine only if there is room then, because it could not start otherwise; if there is none, fails.
+  - Refuses a cache directory that is a symlink, a read-only disk, and a damaged cache on a full disk, before
+    anything is changed.
 options:
   user:
     description: The service's user, as which the cache's file is verified.
@@ -92,6 +94,10 @@ class RefusedError(Exception):
     """The service must not be touched; the message has the reason and the remedy, in sentences."""
 
 
+class FullError(Exception):
+    """The disk is full although the cache was cleared; the message has what to do, in sentences."""
+
+
 def replace_engine(config: dict[str, Any], deadline: float, start_deadline: float) -> tuple[str, str | None]:
     """Replace the engine and wait until the new one is ready; return what was done, and the problem."""
     answer = admin.post(config, "/admin/engine/restart", seconds=ORDER_SECONDS)
@@ -136,6 +142,51 @@ def clear(config: dict[str, Any], user: str) -> tuple[str, str | None]:
     dropped = cache.size(answer[1]["before"]) if answer else None
     problem = f"the cache was not intact afterwards: {'; '.join(problems)}" if problems else None
     return f"The cache was cleared: {dropped}.", problem
+
+
+def make_room(
+    config: dict[str, Any], parameters: dict[str, Any], obstacles: str, down: str | None, *, check_mode: bool
+) -> dict[str, Any]:
+    """Clear the cache because the disk is full, then replace the engine; the module's result.
+
+    `obstacles`: what the full disk prevents. `down`: why the service cannot clear the cache itself.
+
+    Raises:
+        RefusedError: if the cache is damaged, so that it must be kept.
+        FullError: if the disk is still full afterwards.
+    """
+    report = cache.verified(parameters["user"], paths.COMMAND, paths.CONFIG)
+    if report["problems"]:
+        raise RefusedError(
+            f"{obstacles}, and the cache is damaged ({'; '.join(report['problems'])}), so it is kept as"
+            " evidence. Collect the evidence with playbooks/evidence.yml, make room on the disk, then run"
+            " again."
+        )
+    if check_mode:
+        message = f"The cache would be cleared: {cache.size(report)}."
+        return {"cleared": True, "problem": None, "engine_problem": down, "message": message}
+    if down:
+        deleted = cache.clear_stopped(parameters["user"], paths.COMMAND, paths.CONFIG)
+        message, problem = f"The cache was cleared: {deleted}.", None
+    else:
+        message, problem = clear(config, parameters["user"])
+    if remaining := "; ".join(disk.obstacles()):
+        raise FullError(
+            f"{message or f'The cache was not cleared: {problem}.'} The disk still has no room: {remaining}."
+            " The service was not restarted. Free space there (`du -xh --max-depth=2 /var | sort -h` shows"
+            " what fills it), then run again."
+        )
+    replaced, engine_problem = "", down
+    if parameters["engine"] and not down:
+        replaced, engine_problem = replace_engine(
+            config, parameters["deadline"], parameters["start_deadline"]
+        )
+    return {
+        "cleared": problem is None,
+        "problem": problem,
+        "engine_problem": engine_problem,
+        "message": f"{message} {replaced}".strip(),
+    }
 
 
 def purge(config: dict[str, Any], parameters: dict[str, Any], *, check_mode: bool) -> dict[str, Any]:
@@ -183,18 +234,25 @@ def main() -> None:
         cache.directory(paths.SERVICE_UNIT_FILE, paths.CONFIG)
         config = admin.running_config()
         answers = config is not None and admin.get(config, "/health") is not None
+        down = None
+        if not answers:
+            down = "the service does not respond" if unit.state().pid else "the service is down"
         obstacles = "; ".join(disk.obstacles())
-        if config is None or not answers:
-            result = unable("the service does not respond" if unit.state().pid else "the service is down")
-        elif not obstacles:
-            result = purge(config, parameters, check_mode=module.check_mode)
-        elif parameters["renewed"]:
+        if parameters["renewed"] and obstacles:
             result = unable(obstacles)
-        else:
+        elif failing := "; ".join(disk.obstacles(full=False)):
             raise RefusedError(
-                f"{obstacles}, so the cache cannot be cleared and the engine cannot be restarted. Repair the"
+                f"{failing}, so the cache cannot be cleared and the engine cannot be restarted. Repair the"
                 " disk first."
             )
+        elif obstacles:
+            result = make_room(config or {}, parameters, obstacles, down, check_mode=module.check_mode)
+        elif config is None or down:
+            result = unable(down or "the service is down")
+        else:
+            result = purge(config, parameters, check_mode=module.check_mode)
+    except FullError as full:
+        module.fail_json(msg=str(full), changed=True)
     except (RefusedError, cache.RefusedError, cache.UnverifiedError) as refused:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {refused}", refused=True)
     module.exit_json(changed=module.check_mode or bool(result["message"]), answers=answers, **result)

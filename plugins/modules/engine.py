@@ -24,6 +24,12 @@ options:
     description: The version that the engine must report.
     type: str
     required: true
+  mirror:
+    description:
+      - The address of a directory with each file under its sha256. A host that lacks the file fetches it
+        there, or else from the host of C(katago.fleet.asset_share). If it cannot, the control node sends it.
+    type: str
+    default: ""
 author: The katago-mcp-fleet maintainers
 """
 

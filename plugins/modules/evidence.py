@@ -15,6 +15,8 @@ description:
   - Secrets are removed on the host. An item that cannot be redacted is withheld, with the reason.
   - C(manifest.jsonl) has the sha256, size, status, duration and clock of every item, as a chain of hashes.
     Each hash is signed with a key of the control node. C(bin/evidence verify) verifies the chain.
+  - A host of the group C(load_balancer) has the items of HAProxy and keepalived. One that is not in the group
+    C(katago) has no items of the service.
   - Needs no disk space on the host. In check mode nothing is collected.
 options:
   incident:
@@ -99,12 +101,15 @@ from ansible_collections.katago.fleet.plugins.module_utils.release.layout import
 def main() -> None:
     """Collect a tier and return it."""
     module = AnsibleModule(
-        argument_spec={"tier": {"type": "str", "choices": list(items.TIERS), "required": True}},
+        argument_spec={
+            "tier": {"type": "str", "choices": list(items.TIERS), "required": True},
+            "parts": {"type": "list", "elements": "str", "choices": list(items.PARTS), "required": True},
+        },
         supports_check_mode=True,
     )
     tier: items.Tier = module.params["tier"]
     began, started = time.time(), time.monotonic()
-    packed = list(runner.collect(tier))
+    packed = list(runner.collect(tier, module.params["parts"]))
     module.exit_json(
         changed=False,
         began=began,
@@ -112,7 +117,11 @@ def main() -> None:
         seconds=time.monotonic() - started,
         deadline=runner.worst_seconds(tier),
         packed=packed,
-        undeployed=deployed.undeployed(Layout(paths.RELEASE_ROOT), paths.SERVICE_UNIT_FILE),
+        undeployed=(
+            deployed.undeployed(Layout(paths.RELEASE_ROOT), paths.SERVICE_UNIT_FILE)
+            if "service" in module.params["parts"]
+            else ""
+        ),
     )
 
 

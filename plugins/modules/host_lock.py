@@ -60,6 +60,11 @@ untested_system:
   description: The warning for reports about a host with an untested system; empty for a tested one.
   type: str
   returned: when the lock is held
+self_healing:
+  description: The newest events of the host's own repairs, with the keys of the log of repairs.
+  type: list
+  elements: dict
+  returned: when the lock is held
 taken_over:
   description: The previous holder of the lock (owner, procedure, run, since, id, session).
   type: dict
@@ -75,6 +80,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import os_rele
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock, security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.release import deployed
 from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
+from ansible_collections.katago.fleet.plugins.module_utils.self_healing import log
 
 
 def main() -> None:
@@ -134,6 +140,7 @@ def main() -> None:
         changed=False,
         holder=asdict(holder),
         age=holder.age(),
+        self_healing=log.fetch(paths.SELF_HEALING_LOG),
         untested_system=os_release.warning_of(paths.OS_RELEASE),
     )
 

@@ -58,7 +58,12 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import directories, endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    directories,
+    endings,
+    files,
+    unit_state,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.incident import reminder_timer
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 
@@ -90,12 +95,12 @@ def arm(plan: Path, content: str, channels: str, *, check: bool) -> bool:
     changed |= put(paths.INCIDENT_CHANNELS, channels, 0o600, check=check)
     changed |= put(plan, content, 0o600, check=check)
     written = [put(path, text, 0o644, check=check) for path, text in reminder_timer.units().items()]
-    if check:
-        return changed or any(written)
-    if any(written):
+    # A run may have been killed after it had written the units.
+    pending = any(written) or not unit_state.is_timer_current(paths.REMINDER_TIMER, paths.REMINDER_UNIT)
+    if pending and not check:
         systemctl("daemon-reload")
-    systemctl("enable", "--now", paths.REMINDER_TIMER)
-    return changed or any(written)
+        systemctl("enable", "--now", paths.REMINDER_TIMER)
+    return changed or pending
 
 
 def disarm(plan: Path, *, check: bool) -> bool:

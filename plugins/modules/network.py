@@ -22,6 +22,12 @@ options:
     description: The file's name. KataGo detects the format by its extension.
     type: str
     required: true
+  mirror:
+    description:
+      - The address of a directory with each file under its sha256. A host that lacks the file fetches it
+        there, or else from the host of C(katago.fleet.asset_share). If it cannot, the control node sends it.
+    type: str
+    default: ""
 author: The katago-mcp-fleet maintainers
 """
 

@@ -76,6 +76,11 @@ options:
     type: list
     elements: str
     required: true
+  trusted_proxies:
+    description: The load balancers whose headers the service believes, as C(katago_mcp_trusted_proxies).
+    type: list
+    elements: str
+    default: []
   tokens:
     description: The service's tokens, as C(katago_mcp_tokens).
     type: raw
@@ -84,6 +89,20 @@ options:
     description: The key that signs the ids of sessions, as C(katago_mcp_session_key).
     type: str
     default: ""
+  asset_host:
+    description: The host that serves files to the others, as C(katago_asset_host).
+    type: str
+    default: ""
+  asset_mirror:
+    description: The mirror of engines and networks, as C(katago_asset_mirror).
+    type: str
+    default: ""
+  shared_cache:
+    description:
+      - The shared cache; C(url), C(password), C(ca) and C(networks), as the variables
+        C(katago_mcp_shared_cache_*) have them.
+    type: dict
+    default: {}
   tls_certificate:
     description: The service's certificate, as C(katago_mcp_tls_certificate).
     type: str
@@ -122,8 +141,8 @@ RETURN = r"""
 host:
   description:
     - "The measured facts: os, architecture, python, systemd, processors, memory_mb,
-      memory_available_mb, disk_free_mb, disk_obstacles, lacks, gpu, gpu_vendor, gpu_nodes, listeners, masked,
-      weaknesses."
+      memory_available_mb, disk_free_mb, disk_obstacles, closed_directories, lacks, gpu, gpu_vendor,
+      gpu_nodes, listeners, masked, weaknesses."
   type: dict
   returned: always
 engine:
@@ -152,9 +171,17 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, os_release, sockets
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    directories,
+    disk,
+    os_release,
+    sockets,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.release import capacity
 from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox, unit
+
+# What the service reads and writes.
+OURS = (paths.CONFIG.parent, paths.COMMAND, paths.RELEASE_ROOT, paths.ASSETS, paths.STATE, paths.CACHE)
 
 
 def systemd_version() -> int:
@@ -225,6 +252,7 @@ def main() -> None:
             **memory_mb(),
             "disk_free_mb": {path: free_mb(path) for path in ("/opt", "/var")},
             "disk_obstacles": list(disk.obstacles([Path("/opt"), *disk.WRITTEN_BY_SERVICE])),
+            "closed_directories": list(directories.closed(OURS)),
             "lacks": [name for name, path in module.params["assets"].items() if not Path(path).exists()],
             "gpu": usable is not None,
             "gpu_vendor": usable.vendor if usable else None,

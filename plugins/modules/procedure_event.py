@@ -38,6 +38,13 @@ options:
     description: An additional warning for the report, for example that the operating system is not tested.
     type: str
     default: ""
+  self_healing:
+    description:
+      - What the host repaired automatically, from C(katago.fleet.host_lock). Events that the timeline
+        does not have yet are added to it.
+    type: list
+    elements: dict
+    default: []
   who:
     description: The person who runs the procedure.
     type: str

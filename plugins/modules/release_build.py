@@ -82,7 +82,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -90,16 +89,14 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest, directories, endings, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    digest,
+    directories,
+    environment,
+    files,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit
-
-# Long enough for a slow or busy host; it only has to stop a step that hangs.
-INSTALL_SECONDS = 1800
-
-
-class BuildError(Exception):
-    """The release cannot be built; the message has the output of the step that failed."""
 
 
 def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
@@ -115,7 +112,8 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     # pip unpacks wheels in its directory for temporary files, and /tmp may be small or full.
     temporary = directory / ".tmp"
     directories.make(temporary)
-    install_environment(directory / "venv", wheels, temporary)
+    environment.install(directory / "venv", wheels, temporary)
+    environment.run([str(directory / "venv" / "bin" / "katago-mcp"), "version"], temporary)
     shutil.rmtree(temporary)
     shutil.rmtree(wheels)
     for name, content in parameters["files"].items():
@@ -129,68 +127,6 @@ def build(directory: Path, source: Path, parameters: dict[str, Any]) -> None:
     }
     files.sync_tree(directory)
     files.write(directory / layout.MANIFEST, json.dumps(manifest, indent=1).encode() + b"\n", mode=0o644)
-
-
-def install_environment(venv: Path, wheels: Path, temporary: Path) -> None:
-    """Create the environment from wheels alone, without pip in it, and compile it.
-
-    `temporary`: a directory for temporary files.
-    """
-    (pip,) = wheels.glob("pip-*.whl")
-    run([sys.executable, "-m", "venv", "--without-pip", str(venv)], temporary)
-    python = str(venv / "bin" / "python")
-    run(
-        [
-            python,
-            f"{pip}/pip",
-            "install",
-            "--quiet",
-            "--no-index",
-            f"--find-links={wheels}",
-            "--require-hashes",
-            "--no-compile",
-            "--no-cache-dir",
-            "--disable-pip-version-check",
-            f"--requirement={wheels}/requirements.txt",
-        ],
-        temporary,
-    )
-    run(
-        [
-            python,
-            "-m",
-            "compileall",
-            "-q",
-            "-j",
-            "0",
-            "--invalidation-mode=unchecked-hash",
-            str(venv / "lib"),
-        ],
-        temporary,
-    )
-    run([str(venv / "bin" / "katago-mcp"), "version"], temporary)
-
-
-def run(command: list[str], temporary: Path) -> None:
-    """Run a step of the build, independent of the user's settings. Raises BuildError if it fails."""
-    environment = {
-        "PATH": os.environ["PATH"],
-        "PIP_CONFIG_FILE": os.devnull,
-        "HOME": "/nonexistent",
-        "LC_ALL": "C.UTF-8",
-        "TMPDIR": str(temporary),
-    }
-    result = subprocess.run(
-        command,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-        check=False,
-    )
-    if result.returncode != 0:
-        output = endings.describe(result.stderr, result.stdout, status=result.returncode, lines=3)
-        raise BuildError(f"`{Path(command[0]).name} {' '.join(command[1:3])}` failed: {output}")
 
 
 def correct(directory: Path, *, check: bool) -> bool:
@@ -241,9 +177,9 @@ def main() -> None:
     try:
         build(directory, Path(parameters["source"]), parameters)
         if damage := layout.damage(directory):
-            raise BuildError("; ".join(damage[:3]))
+            raise environment.BuildError("; ".join(damage[:3]))
         correct(directory, check=False)
-    except (BuildError, OSError, subprocess.TimeoutExpired) as error:
+    except (environment.BuildError, OSError, subprocess.TimeoutExpired) as error:
         if aside:
             # It may be the current release. A damaged release still runs; a missing one cannot be restarted.
             shutil.rmtree(directory, ignore_errors=True)

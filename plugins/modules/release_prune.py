@@ -35,49 +35,14 @@ removed:
   returned: always
 """
 
-import re
 import shutil
-from collections.abc import Iterable
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
-from ansible_collections.katago.fleet.plugins.module_utils.release import history
-from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-
-KINDS = ("engines", "networks", "tuning")
-DIGEST = re.compile(r"[0-9a-f]{64}")
-
-
-def unreferenced(assets: Path, dependencies: set[Path]) -> list[Path]:
-    """The directories of assets, named by digests, that contain none of `dependencies`."""
-    return sorted(
-        directory
-        for kind in KINDS
-        for directory in (assets / kind).glob("*")
-        if DIGEST.fullmatch(directory.name) and directory.is_dir()
-        if not any(path.is_relative_to(directory) for path in dependencies)
-    )
-
-
-def needed(layout: release_layout.Layout, names: Iterable[str]) -> set[Path] | None:
-    """What these releases depend on; None if that is unknown because a manifest is damaged."""
-    manifests = [release_layout.own_manifest(layout.release(name)) for name in names]
-    if None in manifests:
-        return None
-    return {Path(path) for manifest in manifests if manifest for path in manifest["stands_on"]}
-
-
-def unfinished(layout: release_layout.Layout) -> list[Path]:
-    """The directories of unfinished builds. Releases that were moved aside begin with a dot and stay."""
-    complete = {layout.release(name) for name in [*layout.complete(), layout.current_release() or ""]}
-    return sorted(
-        directory
-        for directory in layout.releases.glob("*")
-        if directory.is_dir() and not directory.name.startswith(".") and directory not in complete
-    )
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, pruning
+from ansible_collections.katago.fleet.plugins.module_utils.release.layout import Layout
 
 
 def main() -> None:
@@ -91,18 +56,9 @@ def main() -> None:
     if security_mode.standing(*paths.SECURITY_MODE):
         # Any release may be evidence: it may be how an intruder got in.
         module.exit_json(changed=False, removed=[])
-    layout = release_layout.Layout(paths.RELEASE_ROOT)
-    built = {
-        name: (layout.release(name) / release_layout.MANIFEST).stat().st_mtime for name in layout.complete()
-    }
-    current = layout.current_release()
-    targets = history.rollback_targets(history.read(paths.HISTORY), available=list(built), besides=current)
-    protected = [name for name in (current, *targets[:1]) if name]
-    old = release_layout.to_prune(built, keep=module.params["keep"], protected=protected)
-    dependencies = needed(layout, built.keys() - set(old))
-    removed = [*(layout.release(name) for name in old), *unfinished(layout)]
-    if old and dependencies is not None:
-        removed += unreferenced(paths.ASSETS, dependencies)
+    removed = pruning.removable(
+        Layout(paths.RELEASE_ROOT), history.read(paths.HISTORY), paths.ASSETS, keep=module.params["keep"]
+    )
     if not module.check_mode:
         for directory in removed:
             shutil.rmtree(directory)

@@ -39,6 +39,12 @@ options:
       - If this run finishes a run that was killed, the time when that run started.
     type: str
     default: "9999"
+  planned_from:
+    description:
+      - The release that was current when the switch was planned; empty if there was none. If another one is
+        current, somebody else has switched the host since, and the switch is refused.
+      - The check is left out without this option.
+    type: str
   without_start_check:
     description: Whether to switch without a check that the service would start with the release.
     type: bool
@@ -85,42 +91,17 @@ restart_reasons:
 """
 
 import subprocess
-from pathlib import Path
 from typing import Any, get_args
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import directories, disk, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.release import catalogue, history, links
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import restart, start_check
+from ansible_collections.katago.fleet.plugins.module_utils.service import restart, switch
 
 LAST_GOOD = "last_good"
-
-
-class SwitchError(Exception):
-    """The switch is not possible; the message has the reason, as part of a sentence."""
-
-
-def last_validated(layout: release_layout.Layout, records: list[history.Record], current: str | None) -> str:
-    """The best rollback target that is intact. Raises SwitchError if there is none."""
-    candidates = history.rollback_targets(records, available=layout.complete(), besides=current)
-    for release in candidates:
-        if not release_layout.damage(layout.release(release)):
-            return release
-    known = catalogue.describe(layout, records, current)
-    command = catalogue.selectable(layout, records, current)
-    take = f"To take one of them: {command}. Or deploy" if command else "Deploy"
-    raise SwitchError(
-        "\n".join(
-            [
-                "there is no earlier release that is validated and intact. On this host:",
-                *(f"- {name}: {facts}" for name, facts in known.items()),
-                f"{take} the inputs of an earlier release",
-            ]
-        )
-    )
 
 
 def rollback_target(
@@ -132,7 +113,7 @@ def rollback_target(
     """The target of a rollback, and the release that it leaves.
 
     If this procedure rejected the requested release before it was killed, the rollback continues with the
-    return from that release. Raises SwitchError for an unknown or rejected release.
+    return from that release. Raises switch.SwitchError for an unknown or rejected release.
     """
     requested: str = parameters["release"]
     verdict = history.verdict_on(records, requested)
@@ -140,56 +121,31 @@ def rollback_target(
     if requested == LAST_GOOD or (verdict and bad and verdict.at >= parameters["since"]):
         if unfinished := history.unfinished_rollback(records, parameters["since"]):
             return unfinished.release, unfinished.previous
-        return last_validated(layout, records, current), current
+        return switch.last_validated(layout, records, current), current
     if requested not in layout.complete():
         known = catalogue.describe(layout, records, current)
         listed = "; ".join(f"{name} ({facts})" for name, facts in known.items())
         problem = f"{requested} is incomplete" if requested in known else f"there is no release {requested!r}"
-        raise SwitchError(f"{problem}; available releases: {listed or 'none'}")
+        raise switch.SwitchError(f"{problem}; available releases: {listed or 'none'}")
     if verdict and bad:
-        raise SwitchError(
+        raise switch.SwitchError(
             f"{requested} was rejected on {verdict.at}: {verdict.why}."
             " To roll back to it anyway, add -e allow_rejected=true"
         )
     return requested, current
 
 
-def require_start(directory: Path, unit_file: str) -> None:
-    """Raise SwitchError if the service would not start with a release that is intact."""
-    problems = start_check.of_release(directory, directory / "config.json", unit_file)
-    if problems:
-        lines = [f"- {problem.message}" for problem in problems]
-        repairs = dict.fromkeys(f"Repair: {problem.repair}" for problem in problems)
-        raise SwitchError(
-            "\n".join([f"the service would not start with {directory.name}:", *lines, *repairs])
-        )
+def require_planned(planned_from: str | None, current: str | None, origin: str | None) -> None:
+    """Raise switch.SwitchError if somebody else has switched the host since its switch was planned.
 
-
-def switch(layout: release_layout.Layout, record: history.Record, history_file: Path) -> bool:
-    """Record the switch, then make it; return whether anything changed.
-
-    The record comes first: a run that is killed may leave a release without a verdict, but never a switch
-    without a record. A switch that fails is undone. Raises SwitchError.
+    `planned_from`: None if nothing was planned. `origin`: the release that an unfinished rollback left.
     """
-    missing = {
-        path: target
-        for path, target in links.of_host(layout, record.release).items()
-        if not links.is_link(path, target)
-    }
-    try:
-        if history.current(history.read(history_file)) != record.release:
-            history.append(record, history_file)
-        for path, target in missing.items():
-            directories.make(path.parent, own=paths.own(path.parent))
-            if path.exists() and not path.is_symlink():
-                # Somebody's own file, or a copy of the release: a rename would overwrite it, or fail.
-                path.rename(path.with_name(f".replaced-{path.name}-{record.at.replace(':', '')}"))
-            files.link(path, target)
-    except OSError as error:
-        if record.previous and layout.current_release() != record.previous:
-            files.link(layout.current, f"releases/{record.previous}")
-        raise SwitchError(str(error)) from error
-    return bool(missing)
+    if planned_from is not None and planned_from not in (current or "", origin or ""):
+        raise switch.SwitchError(
+            f"{planned_from or 'no release'} was current when the rollout was planned, and now it is"
+            f" {current or 'none'}. Somebody else has switched this host. Run the same command again to plan"
+            " again"
+        )
 
 
 def main() -> None:
@@ -200,6 +156,7 @@ def main() -> None:
             "how": {"choices": list(get_args(history.How)), "default": "deployment"},
             "allow_rejected": {"type": "bool", "default": False},
             "since": {"type": "str", "default": "9999"},
+            "planned_from": {"type": "str"},
             "without_start_check": {"type": "bool", "default": False},
             "why": {"type": "str", "required": True},
             "who": {"type": "str", "required": True},
@@ -212,11 +169,12 @@ def main() -> None:
     try:
         release = parameters["release"]
         if problems := list(disk.obstacles()):
-            raise SwitchError(f"{'; '.join(problems)}. Repair the disk first")
+            raise switch.SwitchError(f"{'; '.join(problems)}. Repair the disk first")
         if parameters["how"] == "rollback":
             release, origin = rollback_target(layout, history.read(paths.HISTORY), parameters, previous)
         elif release == LAST_GOOD:
-            release = last_validated(layout, history.read(paths.HISTORY), previous)
+            release = switch.last_validated(layout, history.read(paths.HISTORY), previous)
+        require_planned(parameters["planned_from"], previous, origin)
         damage = release_layout.damage(layout.release(release))
         if damage and module.check_mode and parameters["how"] == "deployment":
             # Check mode builds no release; a real deployment would have built it.
@@ -228,7 +186,7 @@ def main() -> None:
                 restart_reasons=["the release is not built yet"],
             )
         if damage:
-            raise SwitchError(
+            raise switch.SwitchError(
                 f"the release {release} is damaged: {'; '.join(damage[:5])}. Deploy it again to rebuild it"
             )
         unit_file = (layout.release(release) / paths.SERVICE_UNIT).read_text()
@@ -237,9 +195,9 @@ def main() -> None:
         # After a failure nothing runs that a failed start could interrupt.
         checks_start = parameters["how"] != "return" and not parameters["without_start_check"]
         if (changed or reasons) and checks_start:
-            require_start(layout.release(release), unit_file)
+            switch.require_start(layout.release(release), unit_file)
         if not module.check_mode:
-            changed = switch(
+            changed = switch.switch(
                 layout,
                 history.Record(
                     at=timestamps.now(),
@@ -253,7 +211,7 @@ def main() -> None:
             )
         if (changed or reasons) and not module.check_mode:
             restart.prepare()
-    except (SwitchError, OSError, subprocess.CalledProcessError) as error:
+    except (switch.SwitchError, OSError, subprocess.CalledProcessError) as error:
         module.fail_json(
             msg=f"No release was switched on this host, and the running service was not touched: {error}.",
             previous=previous,

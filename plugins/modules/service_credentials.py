@@ -19,32 +19,8 @@ description:
   - With a certificate, writes it beside the directory as C(tls.crt), readable by all users of the host, and
     writes its key to C(<directory>/tls.key). Without one, leaves existing files for a rollback to a
     release that uses TLS.
-options:
-  tokens:
-    description: The tokens, as the filter C(katago.fleet.hashed_tokens) returns them; name, scopes, sha256.
-    type: list
-    elements: dict
-    required: true
-  session_key:
-    description: The key that signs the ids of sessions, or several, one a line; empty for the host's own.
-    type: str
-    default: ""
-  certificate:
-    description: The service's certificate with its chain, in PEM; empty without TLS.
-    type: str
-    default: ""
-  key:
-    description: The certificate's key, in PEM.
-    type: str
-    default: ""
-  directory:
-    description: The directory of credentials on the host.
-    type: path
-    default: /etc/katago-mcp/credentials
-  group:
-    description: The service's group. It must exist, except in check mode.
-    type: str
-    default: katago-mcp
+options: {}
+extends_documentation_fragment: [katago.fleet.credentials]
 author: The katago-mcp-fleet maintainers
 """
 
@@ -66,116 +42,24 @@ replaced:
   returned: always
 """
 
-import json
-import os
-import secrets
-import stat
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.service import credentials
-
-OPERATOR = "operator"
-SHORTEST_TOKEN = 20
-
-
-def tokens_file(tokens: list[dict[str, Any]], operator: str) -> str:
-    """The content of tokens.json: the tokens `tokens` and the host's own token."""
-    own = {"name": OPERATOR, "scopes": ["analyze", "admin"], "sha256": digest.of_text(operator)}
-    return json.dumps({"tokens": [*tokens, own]}, indent=1) + "\n"
-
-
-def own_session_key(path: Path) -> str:
-    """The key that the host has; a new one if it has none that is long enough."""
-    present = (credentials.content(path) or b"").decode(errors="replace").strip()
-    return present if len(present) >= credentials.SHORTEST_SESSION_KEY else secrets.token_hex(32)
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The required state of a file: content, mode, and numeric group id. The current user owns the file."""
-
-    content: str
-    mode: int
-    group: int
-
-    def lies_at(self, path: Path) -> bool:
-        """Whether the file at `path` is in this state."""
-        return is_access(path, self.mode, self.group) and credentials.content(path) == self.content.encode()
-
-    def write(self, path: Path) -> None:
-        """Replace or create the file."""
-        common_files.write(path, self.content.encode(), mode=self.mode, group=self.group)
-
-
-def is_access(path: Path, mode: int, group: int) -> bool:
-    """Whether `path` exists, with this mode and group, and the current user owns it."""
-    if not path.exists():
-        return False
-    status = path.stat()
-    return (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (mode, os.geteuid(), group)
-
-
-def present_token(path: Path) -> str | None:
-    """The host's own token; None if its file is missing or damaged, a truncated one for example."""
-    token = (credentials.content(path) or b"").decode(errors="replace").strip()
-    return token if len(token) >= SHORTEST_TOKEN and token.isascii() and token.isprintable() else None
-
-
-def files(
-    directory: Path, tokens: str, operator: str, session_key: str, certificate: str, key: str, group: int
-) -> dict[Path, Kept]:
-    """Every required file; certificate and key only if there is a certificate. `group`: the service's."""
-    own = os.getegid()
-    required = {
-        directory / paths.OPERATOR_TOKEN: Kept(f"{operator}\n", 0o600, own),
-        directory / paths.TOKENS: Kept(tokens, credentials.TOKENS_MODE, group),
-        directory / paths.SESSION_KEY: Kept(f"{session_key}\n", credentials.TOKENS_MODE, group),
-    }
-    if certificate:
-        required[directory / paths.KEY] = Kept(key, 0o600, own)
-        required[directory.parent / paths.CERTIFICATE] = Kept(certificate, 0o644, own)
-    return required
+from ansible_collections.katago.fleet.plugins.module_utils.service import credential_files, credentials
 
 
 def main() -> None:
     """Create what is missing and replace what differs."""
-    module = AnsibleModule(
-        argument_spec={
-            "tokens": {"type": "list", "elements": "dict", "required": True, "no_log": False},
-            "session_key": {"type": "str", "default": "", "no_log": True},
-            "certificate": {"type": "str", "default": ""},
-            "key": {"type": "str", "default": "", "no_log": True},
-            "directory": {"type": "path", "default": str(paths.CREDENTIALS)},
-            "group": {"type": "str", "default": paths.SERVICE_GROUP},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=dict(credential_files.ARGUMENTS), supports_check_mode=True)
     directory, group = Path(module.params["directory"]), credentials.group_id(module.params["group"])
     if group is None and not module.check_mode:
         module.fail_json(msg=f"Nothing was changed: this host has no group {module.params['group']}.")
-    operator = directory / paths.OPERATOR_TOKEN
+    required = credential_files.required(module.params, group)
     tokens = directory / paths.TOKENS
-    token = present_token(operator) or secrets.token_urlsafe(32)
-    content = tokens_file(module.params["tokens"], token)
-    # In check mode the group may not exist yet; then no file can have it.
-    required = files(
-        directory,
-        content,
-        token,
-        module.params["session_key"].strip() or own_session_key(directory / paths.SESSION_KEY),
-        module.params["certificate"],
-        module.params["key"],
-        -1 if group is None else group,
-    )
-    replaced = credentials.content(tokens) != content.encode()
-    wrong = {path: file for path, file in required.items() if not file.lies_at(path)}
+    replaced = credentials.content(tokens) != required[tokens].content.encode()
+    wrong = credential_files.wrong(required)
     corrected = group is None or credentials.open_directory(directory, group, check=module.check_mode)
     if group is not None and not module.check_mode:
         try:

@@ -27,12 +27,13 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import endings, redaction
+from ansible_collections.katago.fleet.plugins.module_utils.service import unit
 
 
 def main() -> None:
     """Enable the unit if it is not enabled."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
-    is_enabled = systemctl("is-enabled", "--quiet").returncode == 0
+    is_enabled = unit.is_enabled()
     if is_enabled or module.check_mode:
         module.exit_json(changed=not is_enabled)
     done = systemctl("enable")

@@ -20,7 +20,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 state:
-  description: C(unit), C(current), C(running), C(ready), C(reason).
+  description:
+    - C(unit), C(current), C(running), C(ready), C(reason). C(installed), whether the host has the service.
+      C(load_balancer), the state of HAProxy on a load balancer.
   type: dict
   returned: always
 """
@@ -33,6 +35,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import unit_state
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints, unit
 
@@ -40,16 +43,25 @@ from ansible_collections.katago.fleet.plugins.module_utils.service import endpoi
 def look() -> dict[str, Any]:
     """The current state of the service."""
     state: dict[str, Any] = dict.fromkeys(("unit", "current", "running", "ready", "reason"))
+    state["installed"] = paths.SERVICE_UNIT_FILE.exists()
     try:
+        state["load_balancer"] = load_balancer_state()
         state["current"] = layout.Layout(paths.RELEASE_ROOT).current_release()
         now = unit.state()
         state["unit"] = now.active
         state["running"] = unit.running_release(now.pid) if now.pid else None
         if now.pid:
             state["ready"], state["reason"] = readiness(Path(f"/proc/{now.pid}/cwd/config.json"))
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, subprocess.SubprocessError) as error:
         state["reason"] = str(error)
     return state
+
+
+def load_balancer_state() -> str | None:
+    """The state of HAProxy's unit; None if the host is no load balancer."""
+    if not paths.LOAD_BALANCER_SETTINGS.exists():
+        return None
+    return unit_state.properties(paths.LOAD_BALANCER_UNIT, "ActiveState").get("ActiveState")
 
 
 def readiness(config: Path) -> tuple[bool | None, str | None]:

@@ -86,10 +86,7 @@ message:
   returned: success
 """
 
-import json
 import subprocess
-import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypedDict
@@ -97,17 +94,13 @@ from typing import Any, TypedDict
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import disk, endings, files, shape
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, limits, overlay, unit
-
-POLL_SECONDS = 0.1
-HEALTH_SECONDS = 30
-SHOWN_SECONDS = 20
-MODE = 0o644
-
-
-class RefusedError(Exception):
-    """Limits cannot be lowered on this host; the message has the reason and the remedy, in sentences."""
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    admin,
+    limits,
+    overlay,
+    overlay_apply,
+)
 
 
 class Difference(TypedDict):
@@ -128,155 +121,37 @@ class Result(TypedDict):
     diff: Difference | None
 
 
-def look() -> tuple[dict[str, Any], overlay.Shown | None]:
-    """The configuration of the running process, and the override that `/health` shows."""
-    config = admin.running_config()
-    if config is None:
-        raise RefusedError(
-            f"The service is not running: {paths.SERVICE_UNIT} is {unit.state().active}."
-            " Start it with playbooks/restart.yml."
-        )
-    end = time.monotonic() + HEALTH_SECONDS
-    while (answer := admin.get(config, "/health")) is None:
-        if time.monotonic() > end:
-            raise RefusedError(f"The service did not respond within {HEALTH_SECONDS} s.")
-        time.sleep(POLL_SECONDS)
-    if "overlay" not in answer[1]:
-        raise RefusedError(
-            f"The running release, {answer[1].get('release')}, cannot lower limits. Deploy a newer release."
-        )
-    return config, shown(answer[1])
-
-
-def shown(health: Mapping[str, Any]) -> overlay.Shown | None:
-    """The override in a response of `/health`. Raises RefusedError if it is malformed."""
-    try:
-        return overlay.shown(health.get("overlay"))
-    except shape.ShapeError as error:
-        raise RefusedError(f"The service does not report which limits are lowered: {error}.") from error
-
-
-def systemctl(*arguments: str, check: bool = True) -> None:
-    """Run systemctl. Raises SubprocessError."""
-    subprocess.run(["systemctl", *arguments], check=check, capture_output=True, text=True, timeout=60)
-
-
-def apply(expires: datetime, document: limits.Document) -> None:
-    """Set the timer that ends the override, then write the override. Both replace earlier ones.
-
-    If the module is killed at any point, the override on disk has a timer, and the server itself ends it in
-    time. A failure is undone. Raises RefusedError if everything was undone, else OSError or
-    SubprocessError.
-    """
-    before = {path: path.read_bytes() if path.exists() else None for path in limits.units(expires)}
-    previous = paths.OVERLAY.read_bytes() if paths.OVERLAY.exists() else None
-    try:
-        arm({path: content.encode() for path, content in limits.units(expires).items()})
-        files.write(paths.OVERLAY, json.dumps(document, indent=1).encode() + b"\n", mode=MODE)
-    except (OSError, subprocess.SubprocessError) as error:
-        if previous is None:
-            paths.OVERLAY.unlink(missing_ok=True)
-        elif paths.OVERLAY.read_bytes() != previous:
-            files.write(paths.OVERLAY, previous, mode=MODE)
-        units = {path: content for path, content in before.items() if content is not None}
-        if units.keys() == before.keys():
-            arm(units)
-        else:
-            disarm()
-        reason = endings.of_error(error)
-        raise RefusedError(f"The override and its timer cannot be written: {reason}.") from error
-
-
-def arm(units: Mapping[Path, bytes]) -> None:
-    """Set the timer that ends the override. An earlier timer stays active until systemd has the new one."""
-    # A running expiry unit would remove the new files.
-    systemctl("stop", paths.OVERLAY_EXPIRY_UNIT, check=False)
-    for path, content in units.items():
-        if not path.exists() or path.read_bytes() != content:
-            files.write(path, content, mode=MODE)
-    systemctl("daemon-reload")
-    systemctl("enable", paths.OVERLAY_TIMER)
-    systemctl("restart", paths.OVERLAY_TIMER)
-
-
-def disarm() -> None:
-    """Remove the timer and its service unit."""
-    systemctl("stop", paths.OVERLAY_TIMER, paths.OVERLAY_EXPIRY_UNIT, check=False)
-    systemctl("disable", paths.OVERLAY_TIMER, check=False)
-    for name in (paths.OVERLAY_TIMER, paths.OVERLAY_EXPIRY_UNIT):
-        paths.SERVICE_UNIT_FILE.with_name(name).unlink(missing_ok=True)
-    systemctl("daemon-reload")
-
-
-def reload(
-    config: dict[str, Any], document: limits.Document | None, lowered: Mapping[str, overlay.Number]
-) -> None:
-    """Reload the service and wait until it shows exactly the override `document`, or none if it is None.
-
-    Raises:
-        RuntimeError: if the service does not show that in time.
-    """
-    systemctl("reload", paths.SERVICE_UNIT)
-    end = time.monotonic() + SHOWN_SECONDS
-    while True:
-        answer = admin.get(config, "/health")
-        present = answer[1].get("overlay") if answer else "no response"
-        problems = list(answer[1].get("overlayProblems") or []) if answer else ["/health did not respond"]
-        if document is not None:
-            problems += limits.differences(present, document, lowered)
-        elif present is not None:
-            problems.append(f"the service still shows {present}")
-        if not problems:
-            return
-        if time.monotonic() > end:
-            raise RuntimeError("; ".join(problems))
-        time.sleep(POLL_SECONDS)
-
-
 def lower(module: AnsibleModule) -> Result:
     """Lower limits; the module's result."""
     parameters = module.params
     request = limits.parse(parameters["limits"], parameters["minutes"], parameters["why"])
-    config, before = look()
-    lowered = limits.in_force(config, request.limits)
-    expires = limits.expiry(request.minutes, datetime.now(UTC))
-    document = limits.document(request.limits, expires, request.why, parameters["who"])
-    configured = limits.effective(config, {})
-    if problems := list(disk.obstacles((paths.OVERLAY.parent, paths.SERVICE_UNIT_FILE.parent))):
-        raise RefusedError(f"{'; '.join(problems)}. Repair the disk first.")
-    if not module.check_mode:
-        apply(expires, document)
-        reload(config, document, lowered)
-    changes = limits.changes(configured, {**configured, **lowered})
+    done = overlay_apply.lower(request, parameters["who"], check=module.check_mode)
+    document = done.document
+    shown: overlay.Shown = {
+        "keys": dict(done.lowered),
+        "expiresAt": document["expiresAt"],
+        "why": document["why"],
+        "who": document["who"],
+    }
+    verb = "Would lower" if module.check_mode else "Lowered"
     return {
         "changed": True,
         "expires_at": document["expiresAt"],
-        "message": (
-            f"{'Would lower' if module.check_mode else 'Lowered'} until {document['expiresAt']}: {changes}."
-        ),
-        "diff": difference(
-            config,
-            before,
-            {
-                "keys": lowered,
-                "expiresAt": document["expiresAt"],
-                "why": document["why"],
-                "who": document["who"],
-            },
-        ),
+        "message": f"{verb} until {document['expiresAt']}: {done.changes}.",
+        "diff": difference(done.config, done.before, shown),
     }
 
 
 def restore(module: AnsibleModule) -> Result:
     """Restore the configured limits; the module's result."""
     if names := [name for name, value in module.params["limits"].items() if value is not None]:
-        raise RefusedError(
+        raise overlay_apply.RefusedError(
             f"All limits are restored together, so no limit can be given. Remove {', '.join(names)}."
         )
     present = any(path.exists() for path in (paths.OVERLAY, *limits.units(datetime.now(UTC))))
     config = admin.running_config()
     answer = admin.get(config, "/health") if config else None
-    before = shown(answer[1]) if answer else None
+    before = overlay_apply.shown(answer[1]) if answer else None
     restored = f"The configured limits {'would be' if module.check_mode else 'are'} restored."
     result: Result = {
         "changed": present or before is not None,
@@ -287,8 +162,8 @@ def restore(module: AnsibleModule) -> Result:
     if result["changed"] and not module.check_mode:
         paths.OVERLAY.unlink(missing_ok=True)
         if config is not None:
-            reload(config, None, {})
-        disarm()
+            overlay_apply.reload(config, None, {})
+        overlay_apply.disarm()
     return result
 
 
@@ -324,9 +199,11 @@ def main() -> None:
     )
     try:
         if not paths.SERVICE_UNIT_FILE.exists():
-            raise RefusedError("The service is not installed. Install it with playbooks/deploy.yml.")
+            raise overlay_apply.RefusedError(
+                "The service is not installed. Install it with playbooks/deploy.yml."
+            )
         result = lower(module) if module.params["state"] == "present" else restore(module)
-    except (RefusedError, limits.OverlayError) as error:
+    except (overlay_apply.RefusedError, limits.OverlayError) as error:
         module.fail_json(msg=f"Refused; nothing was changed on this host. {error}", refused=True)
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:
         state = "exists" if Path(paths.OVERLAY).exists() else "does not exist"

@@ -24,6 +24,10 @@ options:
         intruder, and a restart destroys others.
     type: bool
     default: false
+  makes_room:
+    description: Whether the procedure makes room before the start, so that a full disk is not refused.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 
@@ -58,11 +62,12 @@ def main() -> None:
         argument_spec={
             "starts": {"type": "bool", "default": True},
             "allow_changed_files": {"type": "bool", "default": False},
+            "makes_room": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     parameters = module.params
-    findings = start_check.current(layout.Layout(paths.RELEASE_ROOT))
+    findings = start_check.current(layout.Layout(paths.RELEASE_ROOT), makes_room=parameters["makes_room"])
     result = {
         "problems": [problem.message for problem in findings.problems],
         "changed_files": findings.changed,

@@ -52,6 +52,16 @@ options:
         sent only if the first round was slower than the baseline.
     type: bool
     default: false
+  service:
+    description: Whether the host runs the service.
+    type: bool
+    default: true
+  load_balancer:
+    description:
+      - Whether the host is a load balancer. Without the service, the checks of HAProxy, keepalived and the
+        host's resources are all.
+    type: bool
+    default: false
 author: The katago-mcp-fleet maintainers
 """
 
@@ -80,6 +90,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.triage import measure_load_balancer
 from ansible_collections.katago.fleet.plugins.module_utils.triage.measure import Options, Places, measure
 
 PLACES = Places(
@@ -108,15 +119,20 @@ def main() -> None:
             "patience": {"type": "int", "default": 30},
             "without_baseline": {"type": "bool", "default": False},
             "probe_again": {"type": "bool", "default": False},
+            "service": {"type": "bool", "default": True},
+            "load_balancer": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
-    options = Options(**module.params)
+    parameters = dict(module.params)
+    has_service, is_load_balancer = parameters.pop("service"), parameters.pop("load_balancer")
+    options = Options(**parameters)
     if options.probes < 1 or options.window < 1:
         module.fail_json(
             msg=f"window is {options.window} and probes is {options.probes}; both must be at least 1."
         )
-    module.exit_json(changed=False, facts=measure(options, PLACES))
+    entries = measure_load_balancer.measure(options, PLACES) if is_load_balancer else {}
+    module.exit_json(changed=False, facts={**entries, **(measure(options, PLACES) if has_service else {})})
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ short_description: Watch a service and report whether it stays healthy
 description:
   - Starts the sampler C(katago-watch) under systemd on the host and waits for the verdict, which is
     C(recovered), C(watching), C(breached) or C(unknown). The sampler does not need the control node.
-  - Any breach restarts the window. Time without samples does not count.
+  - Any failed sample restarts the window. Time without samples does not count.
   - Joins a window that is running. Also joins a window that ended as C(recovered), if the same service is
     still running and the end is not longer ago than the window's length.
   - Waits until the window is complete, until a breach, or until the sampler has stopped. The host computes
@@ -158,7 +158,8 @@ def start(order: dict[str, Any]) -> None:
     unit = sampler.unit()
     if not paths.WATCH_UNIT_FILE.is_file() or paths.WATCH_UNIT_FILE.read_text() != unit:
         files.write(paths.WATCH_UNIT_FILE, unit.encode(), mode=0o644)
-        systemctl("daemon-reload")
+    # Always: a run may have been killed after it had written the unit.
+    systemctl("daemon-reload")
     sampler.start_watch(order, rebooted=False, order_file=paths.WATCH_ORDER, file=paths.WATCH_SAMPLES)
     systemctl("reset-failed", paths.WATCH_UNIT, required=False)
     systemctl("enable", paths.WATCH_UNIT)

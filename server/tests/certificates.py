@@ -1,5 +1,6 @@
 """Creates certificates for the tests."""
 
+import ipaddress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,8 +14,21 @@ from katago_mcp.config import TlsFiles
 Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
-def write(files: TlsFiles, *, days: float = 30, kind: str = "ec", password: bytes | None = None) -> int:
-    """Write a key and a self-signed certificate, valid for `days`. Returns its serial number."""
+def write(
+    files: TlsFiles,
+    *,
+    days: float = 30,
+    kind: str = "ec",
+    password: bytes | None = None,
+    address: str | None = None,
+) -> int:
+    """Write a key and a self-signed certificate, valid for `days`. Returns its serial number.
+
+    `address`: an IP address that the certificate is also for.
+    """
+    names: list[x509.GeneralName] = [x509.DNSName("go.example.org")]
+    if address is not None:
+        names.append(x509.IPAddress(ipaddress.ip_address(address)))
     key: Key = ec.generate_private_key(ec.SECP256R1())
     if kind == "rsa":
         key = rsa.generate_private_key(65537, 2048)
@@ -28,7 +42,7 @@ def write(files: TlsFiles, *, days: float = 30, kind: str = "ec", password: byte
         .serial_number(x509.random_serial_number())
         .not_valid_before(end - timedelta(days=60))
         .not_valid_after(end)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("go.example.org")]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(key, hashes.SHA256())
     )
     files.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))

@@ -19,6 +19,7 @@ position itself, and for other moves: {"": [...], "D4": [...]}.
 brief: names of fields; a query with one of them gets only one visit.
 policy: {"D4": 0.5, "pass": 0.1}, replaces the equal values for all moves.
 illegal: moves that it does not play even with allowMoves.
+neglected: moves to which a search gives no visit unless they are the only ones allowed.
 It appends every query to the file `<config>.queries` next to the configuration.
 """
 
@@ -49,7 +50,11 @@ def main() -> None:
         sys.exit(3)
     if start in ("tune", "frozen"):
         _log("Beginning GPU tuning for fake modelVersion 8 channels 96")
-        _start_slowly(behaviour["seconds"], tells=start == "tune")
+    if start == "tune":
+        _tune(behaviour["seconds"])
+    if start == "frozen":
+        # In one piece: on a busy machine, a process that wakes up waits for a CPU, which counts as progress.
+        time.sleep(behaviour["seconds"])
     if start == "trt":
         _build_caches(behaviour["seconds"])
     if start == "work":
@@ -90,11 +95,10 @@ def _log(line: str) -> None:
     sys.stderr.flush()
 
 
-def _start_slowly(seconds: float, *, tells: bool) -> None:
+def _tune(seconds: float) -> None:
     steps = max(1, round(seconds / 0.05))
     for step in range(steps):
-        if tells:
-            _log(f"Tuning {step}/{steps} ...")
+        _log(f"Tuning {step}/{steps} ...")
         time.sleep(0.05)
 
 
@@ -178,6 +182,8 @@ def _answer(
     avoided = [move for rule in query.get("avoidMoves", []) for move in rule["moves"]]
     if allowed:
         illegal = behaviour.get("illegal", [])
+        if len(allowed) > 1:
+            illegal = [*illegal, *behaviour.get("neglected", [])]
         candidates = [(move, -1.0) for move in allowed if move not in illegal]
     candidates = [(move, gain) for move, gain in candidates if move not in avoided]
     infos = [

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from katago_mcp.client import call
 
 SOURCE = Path(__file__).parent.parent / "src"
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds to wait for something that should happen at once. Only a bug uses them up."""
 
 ANALYZE_TOKEN = "analyze-token-of-the-tests"
@@ -48,11 +49,41 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.02)
 
 
+def expect_linear_time(work: Callable[[int], object], size: int) -> None:
+    """Fail unless the processor time of `work(size)` grows with the size.
+
+    Linear time takes 16 times as long for 16 times the size, and quadratic time 256 times as long.
+    """
+
+    def seconds(of_size: int) -> float:
+        began = time.process_time()
+        work(of_size)
+        return time.process_time() - began
+
+    short = seconds(size // 16)
+    assert seconds(size) < 64 * max(short, 0.02)
+
+
+def complete_lines(path: Path) -> list[str]:
+    """The lines of a file without the last one if another process is still writing it."""
+    return path.read_text().rpartition("\n")[0].splitlines()
+
+
+# Below the ports that Linux gives to clients [ip(7)]: a client could take one before the server does.
+_PORTS = (20_000, 32_768)
+# Each worker of pytest-xdist has ports of its own: another one could take a port before the server does.
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
+
 def free_ports(count: int) -> list[int]:
     """Different free ports."""
-    with contextlib.ExitStack() as held:
-        socks = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [sock.getsockname()[1] for sock in socks]
+    ports: set[int] = set()
+    while len(ports) < count:
+        port = random.randrange(_PORTS[0] + _WORKER, _PORTS[1], _WORKERS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            ports.add(port)
+    return list(ports)
 
 
 class Site:
@@ -72,13 +103,14 @@ class Site:
                 "binaryPath": str(FAKE_ENGINE),
                 "modelPath": "net.bin.gz",
                 "configPath": self.engine_config.name,
-                "startTimeoutSeconds": 10,
+                "startTimeoutSeconds": PATIENCE,
                 "restartBackoffSeconds": 0.05,
                 "restartBackoffMaxSeconds": 60,
             },
             "cache": {"directory": "cache"},
             "metrics": {"port": self.metrics_port},
-            "health": {"heartbeatIntervalSeconds": 0.1, "heartbeatTimeoutSeconds": 1},
+            # A busy machine is no hung engine. Tests of hung engines have a short time limit.
+            "health": {"heartbeatIntervalSeconds": 0.1, "heartbeatTimeoutSeconds": PATIENCE},
         }
         self.behave()
         self.write()
@@ -130,7 +162,7 @@ class Site:
         path = self.engine_config.with_name(self.engine_config.name + ".queries")
         if not path.exists():
             return []
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in complete_lines(path)]
 
     def queries(self, action: str | None = None) -> list[dict[str, Any]]:
         """The queries with an action that the engine received; None for analyses."""
@@ -144,7 +176,7 @@ class Site:
             input=stdin,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=2 * PATIENCE,
             env=CLEAN_ENVIRON,
             check=False,
         )
@@ -153,7 +185,7 @@ class Site:
         """Call tools of the running server, as the `call` command does."""
         document = {
             "url": f"http://127.0.0.1:{self.port}/mcp",
-            "deadline": 30,
+            "deadline": PATIENCE,
             "calls": [{"tool": tool, "arguments": arguments} for tool, arguments in calls],
             **request,
         }
@@ -244,4 +276,4 @@ class Running:
 
     def events(self) -> list[dict[str, Any]]:
         """The events in the log."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [json.loads(line) for line in complete_lines(self.log)]

@@ -4,8 +4,9 @@ import json
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
-from katago_mcp.arguments import EXAMPLES, normalized
+from katago_mcp.arguments import EXAMPLES, explained, normalized
 from katago_mcp.positions import Position
 from rig import Rig, asking
 from support import Site
@@ -32,10 +33,93 @@ def position(**parts: Any) -> dict[str, Any]:
         [{"vertex": "D4"}, {"vertex": "Q16"}],
         '[["B", "D4"], ["W", "Q16"]]',
         [["B", "D4"], "Q16"],
+        ["bD4", "wQ16"],
+        "BD4 WQ16",
+        ["B: D4", "W: Q16"],
+        "Black: D4\nWhite: Q16",
+        "1. D4 2. Q16",
+        ["1. D4", "2) W Q16"],
+        ["B[dp]", "W[pd]"],
+        ";B[dp];W[pd]",
+        ["B", "D4", "W", "Q16"],
+        ["D4", "B", "Q16", "W"],
+        [["D4", "B"], ["Q16", "White"]],
+        [{"B": "D4"}, {"white": "Q16"}],
+        [{"player": "B", "coordinate": "D4"}, {"player": "W", "coordinate": "Q16"}],
     ],
 )
 def test_moves_in_any_form_are_the_same_game(moves: Any) -> None:
     assert position(moves=moves)["moves"] == BOTH
+
+
+@pytest.mark.parametrize(
+    ("text", "move"),
+    [
+        ("B4", ["B", "B4"]),
+        ("BB4", ["B", "B4"]),
+        ("wpass", ["W", "pass"]),
+        ("W[]", ["W", "pass"]),
+        ("B Z99", ["B", "Z99"]),
+        ("W[tt]", ["W", "pass"]),
+    ],
+)
+def test_the_letter_of_a_colour_is_not_that_of_a_column(text: str, move: list[str]) -> None:
+    assert position(moves=[text])["moves"] == [move]
+
+
+def test_move_with_too_many_parts_is_explained() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Position.model_validate(position(moves=[["B", "D4", "Q16"]]))
+    assert "moves[0]: it has 3 items: at most 2 are accepted" in str(explained(caught.value))
+
+
+def test_moves_in_the_notation_of_sgf_count_rows_from_the_top_of_the_board() -> None:
+    assert position(moves="B[cc]", boardSize=9)["moves"] == [["B", "C7"]]
+    assert position(moves="B[cc]", boardSize="9x13")["moves"] == [["B", "C11"]]
+
+
+@pytest.mark.parametrize(
+    "stones",
+    [
+        {"B": ["D4", "Q16"], "W": ["D16"]},
+        {"black": "D4, Q16", "white": "D16"},
+        '{"B": ["D4", "Q16"], "W": ["D16"]}',
+        "B: D4 Q16 W: D16",
+        ["B D4", "bQ16", "W[dd]"],
+        [{"B": "D4"}, ["Q16", "B"], {"color": "white", "point": "D16"}],
+    ],
+)
+def test_setup_stones_in_any_form_are_the_same_stones(stones: Any) -> None:
+    assert position(initialStones=stones)["initialStones"] == [["B", "D4"], ["B", "Q16"], ["W", "D16"]]
+
+
+def test_stones_of_one_colour_may_be_missing() -> None:
+    assert position(initialStones={"B": ["D4"], "W": None})["initialStones"] == [["B", "D4"]]
+
+
+@pytest.mark.parametrize("komi", ["6,5", "6.5", "\uff16\uff0e\uff15", "6.5 points", "6目半", " 6.5 "])
+def test_komi_may_be_a_text_with_one_meaning(komi: str) -> None:
+    assert position(komi=komi)["komi"] == 6.5
+
+
+@pytest.mark.parametrize("komi", ["375", "65", "reverse 5.5", "6.5 or 7.5", "none"])
+def test_komi_that_could_mean_something_else_stays_as_it_is(komi: str) -> None:
+    assert position(komi=komi)["komi"] == komi
+
+
+@pytest.mark.parametrize(
+    ("rules", "name"),
+    [("JPN", "japanese"), ("Japanese rules", "japanese"), ("KOR", "korean"), ("日本", "japanese")],
+)
+def test_rules_may_be_named_as_in_records(rules: str, name: str) -> None:
+    assert position(rules=rules)["rules"] == name
+
+
+@pytest.mark.parametrize(
+    "rules", ["Fox", "Japanese 1989", "koSIMPLEscoreAREAkomi5", '{"ko": "SIMPLE", "komi": 5}']
+)
+def test_rules_that_say_more_or_less_than_a_rule_set_stay_as_they_are(rules: str) -> None:
+    assert position(rules=rules)["rules"] == rules
 
 
 @pytest.mark.parametrize(
@@ -108,6 +192,11 @@ def test_colours_may_be_words(player: str) -> None:
     assert position(initialPlayer=player) == {"initialPlayer": "B"}
 
 
+@pytest.mark.parametrize("players", ["both", "Both", "all"])
+def test_both_players_may_be_named(players: str) -> None:
+    assert normalized({"player": players}) == {}
+
+
 def test_rules_may_be_in_katagos_notation() -> None:
     rules = position(rules="koPOSITIONALscoreAREAtaxNONEsui0button1")["rules"]
     assert (rules.ko, rules.suicide, rules.has_button) == ("POSITIONAL", False, True)
@@ -138,6 +227,25 @@ WRONG: list[tuple[str, dict[str, Any], str, str]] = [
     ("analyzePosition", {"position": {"size": 9}}, "position.size", "did you mean"),
     ("analyzePosition", {"position": {"boardWidth": 9}}, "position.boardWidth", "there is no such key"),
     ("analyzePosition", {"position": {"initialStones": ["D4"]}}, "position.initialStones[0]", "not a list"),
+    (
+        "analyzePosition",
+        {"position": {"initialStones": {"red": ["D4"]}}},
+        "position.initialStones",
+        "not a list",
+    ),
+    (
+        "analyzePosition",
+        {"position": {"moves": {"B": ["D4"], "W": ["Q16"]}}},
+        "position.moves",
+        "an object is not a list",
+    ),
+    ("analyzePosition", {"position": {"moves": ["D4 ?"]}}, "position.moves[0]", "of colour and vertex"),
+    (
+        "analyzePosition",
+        {"position": {"komi": "6.5 or 7.5"}},
+        "position.komi",
+        "'6.5 or 7.5' is not a number",
+    ),
     ("analyzePosition", {"position": 5}, "position", "5 is not an object"),
     ("analyzePosition", {"sgf": ["(;)"]}, "sgf", "a list is not a text"),
     ("analyzePosition", {"position": {}, "maxVisits": "many"}, "maxVisits", "'many' is not an integer"),
@@ -161,6 +269,8 @@ async def test_refusals_name_the_value_and_have_a_whole_example(
         example = json.loads(error["accepted"].removeprefix("for example "))
         assert field.partition(".")[0] in example
         assert sum(name in example for name in ("position", "sgf", "sgfBase64")) == 1
+        part = field.partition("position.")[2].partition("[")[0]
+        assert part not in ("moves", "initialStones", "komi") or part in example["position"]
     else:
         assert error["accepted"]
 

@@ -1,18 +1,21 @@
 """The cache: its limits, its checks, and its behaviour on failures of the disk."""
 
-import asyncio
+import contextlib
 import json
+import resource
 import shutil
 import sqlite3
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from katago_mcp import logs
 from katago_mcp.analysis import Request
-from katago_mcp.cache import FILE, Cache, CacheTrouble, clear, key
+from katago_mcp.cache import FILE, Cache, CacheTrouble, clear, key, verify
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.metrics import Metrics
 from katago_mcp.positions import Position
@@ -155,11 +158,12 @@ async def test_recently_read_answer_is_forgotten_when_the_file_changes(tmp_path:
     assert await cached(fixture.cache, "k") is None
 
 
-async def test_recently_read_answer_expires_too(tmp_path: Path) -> None:
-    fixture = Fixture(tmp_path, ttl_seconds=0.3)
+async def test_recently_read_answer_expires_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fixture = Fixture(tmp_path, ttl_seconds=100)
     await fixture.cache.put("k", {"a": 1})
     assert await cached(fixture.cache, "k") is not None
-    await asyncio.sleep(0.4)
+    later = time.time() + 101
+    monkeypatch.setattr("katago_mcp.cache.time", SimpleNamespace(time=lambda: later))
     assert await cached(fixture.cache, "k") is None
 
 
@@ -383,6 +387,39 @@ async def test_the_command_clears_on_a_full_disk_while_the_server_runs(
     await fixture.cache.put("again", {"a": 1})
     assert await cached(fixture.cache, "again") == {"a": 1}
     assert quarantined(tmp_path) == []
+
+
+@contextlib.contextmanager
+def no_room() -> Iterator[None]:
+    """Let every write of new data fail, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("damage", ["", "entry", "file"])
+async def test_a_file_on_a_full_disk_is_verified(tmp_path: Path, damage: str) -> None:
+    fixture = Fixture(tmp_path)
+    await fixture.cache.put("k", {"a": 1})
+    await fixture.cache.close()
+    if damage == "entry":
+        with contextlib.closing(sqlite3.connect(fixture.path)) as db, db:
+            db.execute("UPDATE answers SET value = x'00'")
+    if damage == "file":
+        fixture.path.write_bytes(fixture.path.read_bytes()[:4096] + bytes(8192))
+    content = fixture.path.read_bytes()
+    with no_room():
+        # SQLite itself cannot open the file.
+        with pytest.raises(sqlite3.OperationalError), contextlib.closing(sqlite3.connect(fixture.path)) as db:
+            db.execute("SELECT COUNT(*) FROM answers")
+        verdict = verify(fixture.config)
+    assert verdict.damaged == (damage == "entry")
+    assert bool(verdict.problems) == bool(damage)
+    assert not any("disk I/O error" in problem for problem in verdict.problems)
+    assert fixture.path.read_bytes() == content
 
 
 async def test_a_file_in_use_is_not_deleted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

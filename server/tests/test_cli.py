@@ -180,16 +180,21 @@ def test_missing_server_is_reported(site: Site, protocol: str) -> None:
 
 
 @pytest.mark.anyio
-async def test_stdio_serves_one_client(site: Site) -> None:
+async def test_first_analysis_over_stdio_waits_for_the_engine(site: Site) -> None:
     parameters = StdioServerParameters(
         command=sys.executable,
         args=["-m", "katago_mcp.cli", "stdio", "--config", str(site.path)],
         env=CLEAN_ENVIRON,
     )
+    site.behave(start="work", seconds=1)
+    position = {"boardXSize": 9, "boardYSize": 9}
     async with Client(parameters) as client:
-        result = await client.call_tool("getEngineStatus", {})
-    assert not result.is_error
-    assert result.structured_content is not None
+        status = await client.call_tool("getEngineStatus", {})
+        analysis = await client.call_tool("analyzePosition", {"position": position, "maxVisits": 10})
+    assert status.structured_content is not None
+    assert status.structured_content["state"] == "starting"
+    assert analysis.structured_content is not None
+    assert analysis.structured_content.get("visits") == 10, analysis
 
 
 def filled(site: Site) -> Path:

@@ -8,8 +8,10 @@ import anyio
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from katago_mcp.config import load
 from katago_mcp.http import Application
 from katago_mcp.metrics import Metrics
+from katago_mcp.settings import Settings
 from support import Site
 
 Messages = list[MutableMapping[str, Any]]
@@ -32,7 +34,7 @@ def test_incomplete_request_logs_no_error(site: Site, protocol: str) -> None:
     assert {event["level"] for event in running.events()} == {"info"}, running.log.read_text()
 
 
-async def exchange(*, complete: bool) -> Messages:
+async def exchange(site: Site, *, complete: bool) -> Messages:
     """The messages that the server sends if the SDK's session is closed."""
     sent: Messages = []
 
@@ -50,16 +52,16 @@ async def exchange(*, complete: bool) -> Messages:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/mcp", "headers": []}
-    await Application(sdk, Metrics("1", None))(scope, receive, send)
+    await Application(sdk, Metrics("1", None), Settings(load(site.path, {}).config))(scope, receive, send)
     return sent
 
 
 @pytest.mark.anyio
-async def test_session_that_ends_after_the_answer_is_not_an_error() -> None:
-    assert await exchange(complete=True) == [START, BODY]
+async def test_session_that_ends_after_the_answer_is_not_an_error(site: Site) -> None:
+    assert await exchange(site, complete=True) == [START, BODY]
 
 
 @pytest.mark.anyio
-async def test_session_that_ends_before_the_answer_is_an_error() -> None:
+async def test_session_that_ends_before_the_answer_is_an_error(site: Site) -> None:
     with pytest.raises(anyio.ClosedResourceError):
-        await exchange(complete=False)
+        await exchange(site, complete=False)

@@ -175,7 +175,6 @@ async def engine_tuning(site: Site) -> dict[str, Any]:
 
 
 async def engine_hung(site: Site) -> dict[str, Any]:
-    site.write(health={"heartbeatTimeoutSeconds": 0.3})
     async with rig(site) as made, asking(made) as ask:
         await made.reaches("ready")
         # The state lasts only until the engine is reaped, so this test sets it without an engine.

@@ -147,6 +147,7 @@ async def test_argument_without_effect_is_rejected(
     ("tool", "record", "code", "expected_message"),
     [
         ("findMistakes", "(;SZ[9]KM[7])", "no_moves", "has no moves"),
+        ("analyzePosition", "(;SZ[9]KM[7]AB[Q16][D4])", "invalid_sgf", "AB[Q16] is not a point"),
         ("findMistakes", "(;SZ[9]KM[7];B[zz])", "no_moves", "line 1 column 13: 'zz' is not a point"),
         ("analyzePosition", "(;SZ[9]AB[aa]AW[ba][ab])", "invalid_stone", "line 1 column 2"),
         ("analyzePosition", "(;SZ[9]KM[7];B[ee])", "engine_refused", "Illegal move 0"),
@@ -172,6 +173,7 @@ CUT_RECORDS = [
     "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg]C[a comment that was cut",
     "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg];B[g",
     "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg]C[see [1] here])",
+    "(;SZ[9]KM[7]RU[Chinese];B[ee];W[cg];Move[gg];W[cc])",
 ]
 
 
@@ -198,7 +200,16 @@ async def test_answer_about_a_position_before_the_damage_is_complete(
 
 @pytest.mark.parametrize(("tool", "arguments"), ALL_TOOLS)
 @pytest.mark.parametrize(
-    "record", ["(;SZ[9];B[Q16])", "(;SZ[9];B[zz];W[aa])", "(;SZ[9];B[e", "(;SZ[9];B)", "(;SZ[9];W[aa"]
+    "record",
+    [
+        *("(;SZ[9];B[Q16])", "(;SZ[9];B[zz];W[aa])", "(;SZ[9];B[e", "(;SZ[9];B)", "(;SZ[9];W[aa"),
+        *(
+            "(;SZ[9];Move[ee])",
+            "(;SZ[9];PLAY[b ee];PLAY[w cc])",
+            "(;SZ[9]MOVES[ee][cc])",
+            "(;SZ[9];X[5]Y[5])",
+        ),
+    ],
 )
 async def test_record_without_a_readable_move_is_rejected(
     site: Site, tool: str, arguments: dict[str, Any], record: str

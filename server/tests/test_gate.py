@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -57,7 +58,7 @@ def error_of(response: httpx2.Response) -> dict[str, Any]:
     return details
 
 
-@pytest.mark.parametrize("path", ["/mcp/", "/mcp//"])
+@pytest.mark.parametrize("path", ["/mcp/", "/mcp//", "//mcp", "///mcp//"])
 @pytest.mark.parametrize(
     "host", ["go.example.org", "GO.Example.org", "go.example.org.", "go.example.org:443"]
 )
@@ -69,11 +70,33 @@ def test_mcp_is_served_with_a_final_slash_under_every_form_of_its_name(
 
 @pytest.mark.parametrize("path", ["/health/", "/ready/"])
 def test_probes_with_a_final_slash_are_not_redirected(running: Running, path: str) -> None:
-    response = httpx2.get(f"http://127.0.0.1:{running.port}{path}", headers={"Host": "10.0.0.7"})
+    url = f"http://127.0.0.1:{running.port}{path}"
+    response = httpx2.get(url, headers={"Host": "10.0.0.7"}, timeout=PATIENCE)
     assert response.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "/admin/drain", "/admin/drain/"])
+def statuses(running: Running, paths: list[str]) -> dict[str, int]:
+    """The status for each path, sent exactly as it is."""
+    found = {}
+    for path in paths:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=PATIENCE) as connection:
+            head = f"POST {path} HTTP/1.1\r\nHost: go.example.org\r\nConnection: close\r\n"
+            fields = "".join(f"{name}: {value}\r\n" for name, value in {**ACCEPT, **BEARER}.items())
+            body = json.dumps(INITIALIZE)
+            connection.sendall(f"{head}{fields}Content-Length: {len(body)}\r\n\r\n{body}".encode())
+            found[path] = int(connection.recv(65_536).split()[1])
+    return found
+
+
+def test_other_spellings_of_a_path_have_no_route(running: Running) -> None:
+    paths = [
+        *("/%6dcp", "/mcp%2f", "/%2Fmcp", "/x/../mcp", "/./mcp", "/mcp/..", "/%2e/mcp", "/mcp;x", "/MCP"),
+        *("/%61dmin/drain", "/admin%2Fdrain", "//x//mcp", "/mcp\\"),
+    ]
+    assert statuses(running, ["//mcp", *paths]) == {"//mcp": 200, **dict.fromkeys(paths, 404)}
+
+
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/", "//mcp", "/admin/drain", "//admin//drain/"])
 def test_foreign_names_and_origins_are_refused_by_code(running: Running, path: str) -> None:
     for headers, status, code in (
         ({"Host": "evil.example"}, 421, "misdirected"),
@@ -82,7 +105,7 @@ def test_foreign_names_and_origins_are_refused_by_code(running: Running, path: s
         response = send(running, path=path, headers=headers)
         assert response.status_code == status
         body = response.json()
-        assert code == (error_of(response)["code"] if path.startswith("/mcp") else body["error"])
+        assert code == (error_of(response)["code"] if "/mcp" in path else body["error"])
         assert "Access-Control-Allow-Origin" not in response.headers
 
 
@@ -92,7 +115,7 @@ def test_a_preflight_of_an_allowed_origin_is_answered_without_a_token(running: R
         "Access-Control-Request-Method": "POST",
         "Access-Control-Request-Headers": "authorization, content-type, mcp-protocol-version, mcp-session-id",
     }
-    response = httpx2.request("OPTIONS", running.url, headers=headers)
+    response = httpx2.request("OPTIONS", running.url, headers=headers, timeout=PATIENCE)
     assert response.status_code == 200
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN
     allowed = response.headers["Access-Control-Allow-Headers"].lower()
@@ -103,7 +126,7 @@ def test_a_preflight_of_an_allowed_origin_is_answered_without_a_token(running: R
 
 def test_a_preflight_of_another_origin_is_refused(running: Running) -> None:
     headers = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
-    response = httpx2.request("OPTIONS", running.url, headers=headers)
+    response = httpx2.request("OPTIONS", running.url, headers=headers, timeout=PATIENCE)
     assert response.status_code == 403
     assert "Access-Control-Allow-Origin" not in response.headers
 

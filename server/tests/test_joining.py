@@ -91,12 +91,14 @@ async def test_failure_reaches_all_callers(site: Site) -> None:
 async def test_progress_reaches_all_callers_that_want_it(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
-        site.behave(analysis="slow", seconds=0.5)
+        site.behave(analysis="slow", seconds=60)
         reports: dict[str, list[int]] = {"a": [], "b": []}
 
         async def follow(caller: str) -> None:
             async def report(done: int, total: int) -> None:
                 reports[caller].append(done)
+                if all(reports.values()):
+                    site.behave()
 
             await made.analyst.analyze(Request(GAME, max_visits=50), report, caller=caller)
 

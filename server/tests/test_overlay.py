@@ -142,7 +142,7 @@ documents = st.fixed_dictionaries(
 ).map(lambda document: json.dumps(document).encode())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=64) | documents | st.just(b"1" * 5000) | st.just(b"[" * 100_000))
 def test_any_content_is_an_overlay_or_an_error(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

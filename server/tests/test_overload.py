@@ -138,7 +138,7 @@ async def test_an_analysis_does_not_wait_forever(site: Site) -> None:
 
 
 async def test_timeout_message_excludes_the_wait_for_a_slot(site: Site) -> None:
-    site.write(katago={"maxConcurrent": 1})
+    site.write(katago={"maxConcurrent": 1}, health={"heartbeatTimeoutSeconds": 1})
     async with rig(site) as made:
         await made.reaches("ready")
         site.behave(analysis="silent")
@@ -162,6 +162,7 @@ async def test_a_review_waits_within_its_own_time(site: Site) -> None:
         await running
 
 
+@pytest.mark.usefixtures("clock")
 async def test_retry_hint_of_a_full_queue_is_the_expected_wait(site: Site) -> None:
     site.write(katago={"maxConcurrent": 2, "maxTime": 10}, server={"maxQueued": 3})
     async with rig(site) as made:

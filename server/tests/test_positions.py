@@ -335,7 +335,7 @@ def naive(size: int, rules: Rules, moves: Game) -> tuple[list[bool], set[tuple[C
     return verdicts, {(owner, point) for point, owner in stones.items()}
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.data(), st.integers(2, 3), st.sampled_from(get_args(Ko)), st.booleans())
 def test_legality_agrees_with_a_naive_implementation(
     data: st.DataObject, size: int, ko: Ko, suicide: bool

@@ -222,8 +222,12 @@ def test_reload_applies_and_removes_an_overlay(shared: tuple[Site, Running]) -> 
 
 def test_overlay_ends_automatically(shared: tuple[Site, Running]) -> None:
     site, running = shared
-    site.lay({"katago.maxVisits": 100}, seconds=1)
-    assert running.post(RELOAD).json()["overlay"] is not None
+
+    def in_force() -> bool:
+        site.lay({"katago.maxVisits": 100}, seconds=1)
+        return running.post(RELOAD).json()["overlay"] is not None
+
+    eventually(in_force, "a reload before the overlay's end")
     eventually(lambda: running.metric("katago_mcp_overlay_active") == 0, "the overlay's end")
     assert running.get("/health").json()["overlay"] is None
     assert status(site)["maxVisits"] == 1000

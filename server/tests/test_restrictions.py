@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from katago_mcp import comparison
 from katago_mcp.analysis import PositionAnalysis, Request
 from katago_mcp.errors import Failure
 from katago_mcp.positions import MAX_REGION, Position, read_region
@@ -50,6 +51,76 @@ async def test_allowed_moves_are_sent_to_the_engine(site: Site) -> None:
         (query,) = site.queries()
     assert query["allowMoves"] == [{"player": "W", "moves": ["D4", "E5", "F5"], "untilDepth": 3}]
     assert [move.move for move in result.moves] == ["D4", "E5", "F5"]
+
+
+async def test_named_moves_get_equal_visits(site: Site) -> None:
+    """A search among some moves may never try the others."""
+    site.behave(neglected=["E5", "pass"])
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await analyze(made, allow_moves=("D4", "e5", "pass"), max_visits=12)
+        together, *alone = site.queries()
+    assert together["allowMoves"][0]["moves"] == ["D4", "E5", "pass"]
+    assert [query["allowMoves"][0]["moves"] for query in alone] == [["E5"], ["pass"]]
+    assert [query["maxVisits"] for query in (together, *alone)] == [12, 4, 4]
+    seconds = [query["overrideSettings"]["maxTime"] for query in (together, *alone)]
+    assert sum(seconds) == pytest.approx(made.settings.config.katago.max_time)
+    assert sorted(move.move for move in result.moves) == ["D4", "E5", "pass"]
+    assert [move.order for move in result.moves] == [0, 1, 2]
+    assert not result.partial
+    assert made.value("katago_visits_total") == 20
+
+
+async def test_named_moves_with_their_share_are_not_searched_again(site: Site) -> None:
+    async with rig(site) as made:
+        await made.reaches("ready")
+        await analyze(made, allow_moves=("D4", "E5"))
+        (query,) = site.queries()
+    assert query["maxVisits"] == 10
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"allow_moves": ("D4:D5",)},
+        {"allow_moves": ("D4", "E5"), "restricted_depth": 2},
+        {"allow_moves": (*(f"A{row}" for row in range(1, 10)), "B1", "B2")},
+    ],
+)
+async def test_a_region_is_searched_once(site: Site, fields: dict[str, Any]) -> None:
+    site.behave(neglected=["D4", "A1"])
+    async with rig(site) as made:
+        await made.reaches("ready")
+        await analyze(made, **fields)
+        assert len(site.queries()) == 1
+
+
+async def test_illegal_named_move_is_a_warning(site: Site) -> None:
+    site.behave(neglected=["E5"])
+    async with rig(site) as made:
+        await made.reaches("ready")
+        result = await analyze(made, allow_moves=("C3", "D4", "E5"))
+        _, alone = site.queries()
+    assert alone["allowMoves"][0]["moves"] == ["E5"]
+    assert result.warnings == ["W C3 is not compared: the point is occupied"]
+
+
+def test_compared_moves_are_ranked_for_the_player_to_move() -> None:
+    searched = [
+        {"move": "A1", "visits": 1, "winrate": 0.9, "scoreLead": 9.0, "order": 0},
+        {"move": "B2", "visits": 9, "winrate": 0.501, "scoreLead": 1.0, "order": 1},
+    ]
+    alone = [
+        {"move": "A1", "visits": 5, "winrate": 0.2, "scoreLead": -9.0, "order": 0},
+        {"move": "C3", "visits": 5, "winrate": 0.503, "scoreLead": 0.5, "order": 0},
+    ]
+    for player, ranked in (("B", ["B2", "C3", "A1"]), ("W", ["A1", "C3", "B2"])):
+        infos = comparison.merged(searched, alone, player)
+        assert [info["move"] for info in infos] == ranked
+        assert [info["order"] for info in infos] == [0, 1, 2]
+    assert comparison.lacking(searched, ["A1", "B2", "C3"], 5) == ["A1", "C3"]
+    mirror = [{"move": "A9", "visits": 1, "isSymmetryOf": "A1"}]
+    assert comparison.lacking([*searched, *mirror], ["A9", "B2"], 5) == []
 
 
 async def test_avoided_moves_are_sent_to_the_engine(site: Site) -> None:

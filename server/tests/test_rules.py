@@ -114,6 +114,47 @@ def test_names_that_the_engine_accepts_are_accepted(rules: str, name: str) -> No
     assert (checked.rules_name, checked.rules) == (name, RULES[name])
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"ko": "SIMPLE", "score": "TERRITORY", "suicide": False},
+        {"ko": "simple", "scoring": "Territory", "suicide": False},
+        {"koRule": "SIMPLE", "scoringRule": "TERRITORY", "multiStoneSuicideLegal": False},
+        {"KO": "SIMPLE", "Score": "territory", "sui": False},
+        {"ko": "SIMPLE", "scoring": "TERRITORY", "suicide": False, "white_handicap_bonus": "0"},
+        '{"ko": "simple", "score": "territory", "suicide": false}',
+        "koSIMPLEscoreTERRITORYsui0",
+        "ko SIMPLE score TERRITORY tax SEKI sui 0",
+        "kosimplescoringterritorytaxsekisui0",
+        "ko: simple, scoring: territory, suicide: 0",
+    ],
+)
+def test_parts_are_accepted_in_every_spelling(rules: object) -> None:
+    checked = check(Position.model_validate({"rules": rules}))
+    assert (checked.rules_name, checked.komi) == ("japanese", 6.5)
+
+
+def test_handicap_bonus_in_lower_case() -> None:
+    rules = check(Position.model_validate({"rules": {"whb": "n-1"}})).rules
+    assert rules.white_handicap_bonus == "N-1"
+    assert read_notation("koPOSITIONAL whb n-1") == Rules(white_handicap_bonus="N-1")
+
+
+@pytest.mark.parametrize(
+    ("rules", "field"),
+    [
+        ({"score": "AREA", "scoring": "TERRITORY"}, "position.rules.score"),
+        ({"score": "AREA", "scoringRule": "TERRITORY"}, "position.rules.scoringRule"),
+        ('{"ko": "SIMPLE", "komi": 5}', "position.rules.komi"),
+        ("koSIMPLEscoreAREAkomi5", "position.rules"),
+        ("ko SIMPLE score", "position.rules"),
+    ],
+)
+def test_parts_that_would_be_lost_are_refused(rules: object, field: str) -> None:
+    failure = refused(rules)
+    assert (failure.code, failure.field) == ("invalid_rules", field)
+
+
 def test_unknown_name_is_rejected_first() -> None:
     with pytest.raises(Invalid, match="invalid_rules"):
         find("chinese rules")

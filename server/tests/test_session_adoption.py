@@ -221,6 +221,68 @@ async def test_official_client_notices_no_restart(tmp_path: Path) -> None:
             assert adopted(server) == 1
 
 
+@pytest.mark.anyio
+async def test_sessions_move_in_both_directions_under_load(tmp_path: Path) -> None:
+    """Many sessions whose requests go to either host, as when a load balancer loses its table."""
+    one_site, two_site = host(tmp_path / "one"), host(tmp_path / "two")
+    with one_site.serving() as one, two_site.serving() as two:
+        async with httpx2.AsyncClient(timeout=2 * PATIENCE) as client:
+            headers = {
+                "Authorization": f"Bearer {ANALYZE_TOKEN}",
+                "Accept": "application/json, text/event-stream",
+            }
+
+            async def session(number: int) -> int:
+                hosts = [one, two] if number % 2 else [two, one]
+                begun = await client.post(hosts[0].url, json=INITIALIZE, headers=headers)
+                own = headers | {SESSION: begun.headers[SESSION]}
+                calls = (
+                    client.post(each.url, json=call("getEngineStatus", {}, 10 * number + index), headers=own)
+                    for index, each in enumerate(2 * hosts)
+                )
+                answers = [answer(response) for response in await asyncio.gather(*calls)]
+                assert [each["id"] for each in answers] == [10 * number + index for index in range(4)]
+                return len([each for each in answers if not each["result"].get("isError")])
+
+            assert sum(await asyncio.gather(*(session(number) for number in range(50)))) == 200
+        assert (adopted(one), adopted(two)) == (25, 25)
+        assert one.metric("katago_mcp_sessions") == two.metric("katago_mcp_sessions") == 50
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("adopting", [False, True])
+async def test_a_new_stream_of_a_session_replaces_the_old_one(
+    fleet: tuple[Running, Running], adopting: bool
+) -> None:
+    one, two = fleet
+    running = two if adopting else one
+    headers = {"Authorization": f"Bearer {ANALYZE_TOKEN}", "Accept": "text/event-stream", **opened(one)}
+    both = headers | {"Accept": "application/json, text/event-stream"}
+    async with (
+        httpx2.AsyncClient(timeout=PATIENCE) as client,
+        client.stream("GET", running.url, headers=headers) as first,
+    ):
+        assert first.status_code == 200
+        async with client.stream("GET", running.url, headers=headers) as second:
+            assert second.status_code == 200
+            # The old one ends, and not because its connection was cut.
+            assert [line async for line in first.aiter_lines() if line.startswith("data")] == []
+            assert (await client.post(running.url, json=PING, headers=both)).status_code == 200
+    assert adopted(two) == adopting
+
+
+def test_a_replayed_id_of_an_ended_session_adopts_nothing(fleet: tuple[Running, Running]) -> None:
+    one, two = fleet
+    session = opened(one)
+    assert send(two, message=PING, headers=session).status_code == 200
+    assert send(two, "DELETE", headers=session).status_code == 200
+    for _ in range(3):
+        assert send(two, message=PING, headers=session).status_code == 404
+        assert send(two, "GET", headers={**session, "Accept": "text/event-stream"}).status_code == 404
+    assert adopted(two) == 1
+    assert two.metric("katago_mcp_sessions") == 0
+
+
 def test_response_of_a_lost_session_names_it(fleet: tuple[Running, Running]) -> None:
     response = begin(fleet[0])
     assert len(response.headers[SESSION]) == 63

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
+import sys
 from collections.abc import Mapping, MutableMapping
-from types import SimpleNamespace
+from types import FrameType, SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -17,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from katago_mcp.config import load
 from katago_mcp.metrics import Metrics
 from katago_mcp.session_ids import SessionIds
-from katago_mcp.sessions import Sessions
+from katago_mcp.sessions import MOST_ENDED, Sessions
 from katago_mcp.settings import Settings
 from support import ADMIN_TOKEN, ANALYZE_TOKEN, BOTH_TOKEN, PATIENCE, Running, Site, eventually
 
@@ -319,6 +320,11 @@ class Asked:
             return starts[-1]
         return {**starts[-1], "details": json.loads(sent[-1]["body"])["error"]["data"]}
 
+    def kept(self) -> int:
+        """Sessions and ids that are remembered."""
+        sessions = self._sessions
+        return len(sessions._open) + len(sessions._identified) + len(sessions._owned) + len(sessions._ended)
+
     @property
     def open(self) -> float | None:
         """The counted sessions."""
@@ -355,6 +361,54 @@ async def test_failed_session_takes_no_room(
     await made.ask(*answers)
     assert made.open == 0
     assert (await made.ask((200, "two")))["status"] == 200
+
+
+@pytest.mark.anyio
+async def test_ten_thousand_sessions_are_counted_and_bounded(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.write(server={"maxSessions": 10_000, "maxSessionsPerToken": 10_000, "sessionIdleSeconds": 100})
+    made = Asked(site, monkeypatch)
+    steps = 0
+
+    def trace(_frame: FrameType, _event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += 1
+
+    async def open_sessions(first: int, count: int) -> list[str]:
+        return [session_of(await made.ask((200, f"sdk-{number}"))) for number in range(first, first + count)]
+
+    async def cost(first: int) -> int:
+        """Function calls for a hundred sessions."""
+        nonlocal steps
+        steps = 0
+        sys.setprofile(trace)
+        try:
+            await open_sessions(first, 100)
+        finally:
+            sys.setprofile(None)
+        return steps
+
+    early = await cost(0)
+    ids = await open_sessions(100, 9_800)
+    late = await cost(9_900)
+    # One more session costs the same, however many there are.
+    assert late < 1.5 * early
+    assert made.open == 10_000
+    refused = await made.ask((200, "one-more"))
+    assert refused["details"]["code"] == "too_many_sessions"
+    assert len(set(ids)) == 9_800
+    # All of them end, and nothing of them is left but the ids that must not be accepted again.
+    made.now += 101
+    assert made.open == 0
+    assert (await made.ask((200, "again")))["status"] == 200
+    assert made.open == 1
+    assert made.kept() <= 10_000 + 10
+    for number in range(6):
+        await open_sessions(20_000 + 9_999 * number, 9_999)
+        made.now += 101
+        await made.ask((200, "again"))
+    assert made.kept() <= MOST_ENDED + 10_000
 
 
 @pytest.mark.anyio

@@ -140,6 +140,13 @@ class TestText:
 
 
 class TestSyntax:
+    @pytest.mark.parametrize("text", ["see [a] and [b] here", "a[b] so x[y]", "[[a]] or [b]"])
+    def test_words_and_brackets_in_a_comment_are_no_properties(self, text: str) -> None:
+        record = read(f"(;SZ[9]C[{text}];B[ee];W[cc])")
+        assert record.nodes[0].text("C") == text
+        assert played(record) == "B E5 W C7"
+        assert "in the value of C was read as text" in warnings_of(record)
+
     @pytest.mark.parametrize(
         ("text", "moves", "line", "column", "reason"),
         [
@@ -243,6 +250,51 @@ class TestSyntax:
         record = read("(;sz[9];b[aa])")
         assert played(record) == "B A9"
         assert "lower-case" in warnings_of(record)
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "(;SZ[9]ADDBLACK[bb][aa];BLACK[cc];WHITE[dd];BLACK[])",
+            "(;size[9]addblack[bb][aa];black[cc];white[dd];black[])",
+            "(;SZ[9]AddBlack[bb][aa];Black[cc];White[dd];Black[])",
+        ],
+    )
+    def test_long_names_in_any_case(self, text: str) -> None:
+        record = read(text)
+        assert played(record) == "B C7 W D6 B pass"
+        assert stones(record.position(0)) == {"B A9", "B B8"}
+        assert not record.partial
+
+    @pytest.mark.parametrize(
+        ("text", "place"),
+        [
+            ("(;SZ[9];B[aa];Move[bb])", "column 15: Move[bb]"),
+            ("(;SZ[9];B[aa];BlackMove[bb])", "column 15: BlackMove[bb]"),
+            ("(;SZ[9];B[aa];PLAY[w C7];B[dd])", "column 15: PLAY[w C7]"),
+            ("(;SZ[9];B[aa];STONES[bb][cc])", "column 15: STONES[bb]"),
+            ("(;SZ[9]MOVES[B Q16, W D4])", "column 8: MOVES[B Q16, W D4]"),
+            ("(;SZ[9];STEP[1]XY[4,4])", "column 8: STEP[1]"),
+        ],
+    )
+    def test_properties_that_may_be_moves_are_a_loss(self, text: str, place: str) -> None:
+        record = read(text)
+        assert record.partial
+        assert f"line 1 {place} is not understood" in record.losses[0]
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "(;SZ[9]LANG[en];B[aa]XX[bb])",
+            "(;SZ[9];B[aa];KGSDE[bb]KGSSB[cc][dd])",
+            "(;SZ[9];B[aa];TB[bb]TW[cc]N[is ok]C[aa])",
+            "(;SZ[9];M[aa]C[mark])",
+            "(;SZ[9];CR[aa])",
+            "(;SZ[9];C[an empty board])",
+            "(;SZ[9];B[aa];NOTE[see the corner])",
+        ],
+    )
+    def test_other_properties_are_no_loss(self, text: str) -> None:
+        assert not read(text).partial
 
     def test_white_space_may_stand_anywhere(self) -> None:
         record = read("\ufeff ( ; SZ [9]\n AB\t[aa]\n\n[bb] ; W\n[cc] ( ; B [dd] ) ) ")
@@ -448,8 +500,18 @@ class TestSetup:
     def test_points_off_the_board_are_left_out(self) -> None:
         record = read("(;SZ[9]AB[aa][jj][hh:zz][x][:])")
         assert stones(record.position()) == {"B A9", "B H2", "B J2", "B H1", "B J1"}
-        assert "AB[jj]: points off the board are ignored" in warnings_of(record)
+        assert "AB[jj] has points off the board, which are ignored" in warnings_of(record)
         assert "and 1 more of this kind" in warnings_of(record)
+
+    @pytest.mark.parametrize("setup", ["AB[Q16]", "AW[jj]", "AB[aa][hh:zz]", "AW[16-4]"])
+    def test_a_stone_that_cannot_be_read_makes_the_line_partial(self, setup: str) -> None:
+        line = read(f"(;SZ[9];B[ee];{setup};W[cc])").line()
+        assert line.is_partial()
+        assert not line.is_partial(0)
+
+    @pytest.mark.parametrize("setup", ["AB[aa]AW[]", "AE[zz]", "AB[tt]", "AB[aa]AE[Q16]"])
+    def test_a_value_without_a_stone_loses_none(self, setup: str) -> None:
+        assert not read(f"(;SZ[9]{setup};B[ee];W[cc])").line().is_partial()
 
     def test_setup_in_the_second_node_belongs_to_the_start(self) -> None:
         record = read("(;SZ[9]HA[2];AB[cg][gc];W[ee])")

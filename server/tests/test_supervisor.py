@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
@@ -79,6 +80,24 @@ async def test_engine_without_cpu_is_not_hung(site: Site) -> None:
         os.kill(made.pid(), signal.SIGCONT)
         await until(lambda: made.supervisor.beating)
         assert made.restarts("hung") == 0
+
+
+def pause() -> None:
+    """Let this process, and so the supervisor, do nothing."""
+    time.sleep(1)
+
+
+async def test_answer_that_comes_while_the_server_pauses_is_in_time(site: Site) -> None:
+    site.write(health={"heartbeatTimeoutSeconds": 0.3})
+    async with rig(site) as made:
+        await made.reaches("ready")
+        engine = made.supervisor.engine()
+        os.kill(engine.pid, signal.SIGSTOP)
+        await until(lambda: bool(engine._pending))
+        os.kill(engine.pid, signal.SIGCONT)
+        pause()
+        await until(lambda: made.supervisor.beating or engine.ended.is_set())
+        assert not engine.ended.is_set(), engine.end_text
 
 
 async def test_engine_without_cpu_is_hung_after_the_maximum_time(site: Site) -> None:
@@ -193,9 +212,10 @@ async def test_time_without_progress_is_shown_during_a_start(site: Site) -> None
 
 async def test_start_is_limited_even_with_progress(site: Site) -> None:
     site.behave(start="tune", seconds=600)
-    site.write(katago={"tuningTimeoutSeconds": 0.6})
     async with rig(site) as made:
         await made.reaches("tuning")
+        site.write(katago={"tuningTimeoutSeconds": 0.1})
+        await made.reloader.reload()
         await made.reaches("backoff")
         assert "although it made progress" in str(made.supervisor.status().reason)
         assert made.restarts("start_timeout") == 1
@@ -341,15 +361,16 @@ async def test_search_without_an_answer_times_out(site: Site) -> None:
 async def test_progress_is_reported_during_the_search(site: Site) -> None:
     async with rig(site) as made:
         await made.reaches("ready")
-        site.behave(analysis="slow", seconds=0.3)
+        site.behave(analysis="slow", seconds=60)
         reports: list[tuple[int, int]] = []
 
         async def report(visits: int, total: int) -> None:
             reports.append((visits, total))
+            site.behave()
 
-        await made.analyst.analyze(Request(GAME, max_visits=50), report)
+        await made.analyst.analyze(Request(GAME, max_visits=1000), report)
         assert reports
-        assert all(total == 50 and 0 < visits < 50 for visits, total in reports)
+        assert all(total == 1000 and 0 < visits < 1000 for visits, total in reports)
 
 
 async def test_unreadable_answer_is_reported_as_such(site: Site) -> None:

@@ -1,7 +1,9 @@
 """TLS: validation of the certificate, and renewal while the server runs."""
 
 import asyncio
+import contextlib
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from katago_mcp import tls
 from katago_mcp import validate as validation
 from katago_mcp.client import call
 from katago_mcp.config import ConfigError, TlsFiles, load
-from support import CLEAN_ENVIRON, Running, Site, eventually
+from support import CLEAN_ENVIRON, PATIENCE, Running, Site, eventually
 
 RELOAD = "/admin/reload"
 
@@ -109,7 +111,7 @@ class Secured:
         return f"https://127.0.0.1:{self.site.port}"
 
     def post(self, path: str) -> httpx2.Response:
-        return httpx2.post(self.url + path, verify=tls.pinned(self.files.certificate))
+        return httpx2.post(self.url + path, verify=tls.pinned(self.files.certificate), timeout=PATIENCE)
 
     def call(self, certificate: Path | None) -> dict[str, Any]:
         request = {
@@ -139,13 +141,17 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secured]:
     site = Site(tmp_path_factory.mktemp("tls"))
     files = certificates.files(site.directory)
     certificates.write(files, kind="rsa")
-    site.write(tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"})
+    site.write(
+        tls={"enabled": True, "certificateFile": "tls.crt", "keyFile": "tls.key"},
+        server={"headerTimeoutSeconds": 3},
+    )
     with site.serving(ready=None) as running:
         made = Secured(site, running)
 
         def answers() -> bool:
             try:
-                answer = httpx2.get(f"{made.url}/health", verify=tls.pinned(files.certificate))
+                pin = tls.pinned(files.certificate)
+                answer = httpx2.get(f"{made.url}/health", verify=pin, timeout=PATIENCE)
             except httpx2.TransportError:
                 return False
             return answer.status_code == 200
@@ -168,7 +174,16 @@ def test_unreadable_pinned_certificate_is_reported(secured: Secured, tmp_path: P
 
 def test_plain_http_is_rejected(secured: Secured) -> None:
     with pytest.raises(httpx2.TransportError):
-        httpx2.get(f"http://127.0.0.1:{secured.site.port}/health")
+        httpx2.get(f"http://127.0.0.1:{secured.site.port}/health", timeout=PATIENCE)
+
+
+@pytest.mark.parametrize("start", [b"", b"\x16\x03\x01\x02\x00\x01\x00"], ids=["nothing", "part of a hello"])
+def test_stalled_handshake_ends(secured: Secured, start: bytes) -> None:
+    address = ("127.0.0.1", secured.site.port)
+    with socket.create_connection(address, timeout=PATIENCE) as connection:
+        connection.sendall(start)
+        with contextlib.suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
 
 
 @pytest.mark.parametrize("kind", ["ec", "rsa"])
@@ -178,7 +193,7 @@ def test_a_renewed_certificate_is_served_after_a_reload(secured: Secured, kind: 
     pin = tls.pinned(secured.files.certificate)
     serial = certificates.write(secured.files, days=20, kind=kind)
     assert secured.shown("go.example.org") == before
-    assert httpx2.post(secured.url + RELOAD, verify=pin).status_code == 200
+    assert httpx2.post(secured.url + RELOAD, verify=pin, timeout=PATIENCE).status_code == 200
     assert [secured.shown(name) for name in ("go.example.org", None)] == [serial, serial]
     assert secured.call(secured.files.certificate)["ok"]
 
@@ -188,7 +203,7 @@ def test_invalid_renewed_certificate_keeps_the_previous_one(secured: Secured) ->
     pin = tls.pinned(secured.files.certificate)
     key = secured.files.key.read_bytes()
     secured.files.key.write_text("half a file")
-    answer = httpx2.post(secured.url + RELOAD, verify=pin)
+    answer = httpx2.post(secured.url + RELOAD, verify=pin, timeout=PATIENCE)
     assert answer.status_code == 422
     assert answer.json()["problems"][0].startswith("tls.keyFile: ")
     assert secured.shown(None) == before

@@ -63,7 +63,7 @@ def test_typescript_client_lists_and_calls_tools_with_progress_and_errors(
     shared: tuple[Site, Running], kind: str
 ) -> None:
     site, running = shared
-    site.behave(analysis="slow", seconds=0.5)
+    site.behave(analysis="slow", seconds=2)
     visits = 40 + KINDS.index(kind)
     with client(running, kind, "calls", position=POSITION, maxVisits=visits) as report:
         pass

@@ -18,13 +18,17 @@ from typing import Any
 
 from tests import fleet
 from tests.bench import (
+    balanced,
     cached,
+    distribution,
     evidence,
+    healing,
     latency,
     restore,
     review,
     rollback,
     rolling,
+    scale,
     soak,
     subjects,
     throughput,
@@ -34,8 +38,16 @@ from tests.bench.report import Report
 
 Measure = Callable[[subjects.Kit, argparse.Namespace], Coroutine[Any, Any, Report]]
 BENCHMARKS = {"throughput": throughput, "review": review, "cached": cached, "latency": latency}
-OF_SERVER = {**BENCHMARKS, "soak": soak, "rolling": rolling}
-OF_PROCEDURES = {"rollback": rollback, "triage": triage, "restore": restore, "evidence": evidence}
+OF_SERVER = {**BENCHMARKS, "soak": soak, "rolling": rolling, "balanced": balanced}
+OF_PROCEDURES = {
+    "rollback": rollback,
+    "triage": triage,
+    "restore": restore,
+    "evidence": evidence,
+    "distribution": distribution,
+    "scale": scale,
+    "healing": healing,
+}
 
 
 def _parser() -> argparse.ArgumentParser:

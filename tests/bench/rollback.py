@@ -75,14 +75,15 @@ def measure(arguments: argparse.Namespace) -> Report:
 
 
 def _gap(host: Host, act: Callable[[], None]) -> float:
-    with _watched(host) as watch:
+    with watched(host) as watch:
         act()
         _await_ready(watch.samples)
     return watch.gap
 
 
 @contextlib.contextmanager
-def _watched(host: Host) -> Iterator[Watch]:
+def watched(host: Host) -> Iterator[Watch]:
+    """Ask for `/ready` of a host all the time, from outside."""
     watch, ended = Watch(), threading.Event()
 
     def ask() -> None:

@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure.
+settings.register_profile("patient", settings.default, deadline=None)
+settings.load_profile("patient")
 
 # The directories of the fleet on a host. A developer's machine may be such a host.
 _PLACES = re.compile(r"/(?:etc|opt|run|var/cache|var/lib)/katago")

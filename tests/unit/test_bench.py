@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from lab import paths
+from tests.bench import scale
 from tests.bench.ledger import Absence, Ask, Ledger, quarters
 from tests.bench.report import Figure, Report, median, number, paired, percentile, ratio
 from tests.bench.rollback import Watch
@@ -204,3 +205,23 @@ def test_benchmark_of_a_procedure_without_hosts_prints_the_command_to_boot_them(
     assert (
         "error: the lab 'no-such-lab' has no hosts. Boot them: LAB_NAME=no-such-lab bin/lab up" in run.stderr
     )
+
+
+def test_tasks_and_headers_are_counted_in_the_output() -> None:
+    output = (
+        "TASK [Lock the host] ***\nok: [katago-1]\n\nTASK [Keep the evidence] ***\nskipping: [katago-1]\n\n"
+        "PLAY RECAP ***\n"
+        "katago-1  : ok=4  changed=2  unreachable=0  failed=0  skipped=3  rescued=0  ignored=0   \n"
+        "katago-2  : ok=2  changed=2  unreachable=0  failed=1  skipped=0  rescued=1  ignored=0   \n"
+    )
+    assert scale.counted(output) == (7, 2)
+
+
+def test_cost_of_more_hosts_is_a_line_through_the_measured_ones() -> None:
+    line = scale.fitted([(1, 3.0), (2, 5.0), (4, 9.0)])
+    assert (round(line.base, 6), round(line.each, 6), round(line.at(1000), 3)) == (1.0, 2.0, 2001.0)
+
+
+@pytest.mark.parametrize(("most", "sizes"), [(1, [1]), (2, [1, 2]), (6, [1, 2, 4, 6]), (8, [1, 2, 4, 8])])
+def test_numbers_of_hosts_double_up_to_all(most: int, sizes: list[int]) -> None:
+    assert scale.doubled(most) == sizes

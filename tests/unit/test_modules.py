@@ -11,18 +11,21 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, transient_unit
-from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, history, layout
+from ansible_collections.katago.fleet.plugins.module_utils.release import capacity, history, layout, pruning
 from ansible_collections.katago.fleet.plugins.module_utils.release import links as release_links
-from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, http, restart
+from ansible_collections.katago.fleet.plugins.module_utils.service import (
+    credential_files,
+    credentials,
+    http,
+    restart,
+    switch,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.service import unit as service_unit
 from ansible_collections.katago.fleet.plugins.modules import (
     engine,
     engine_tuning,
     release_build,
-    release_prune,
-    release_switch,
     release_trial,
-    service_credentials,
 )
 
 SCRIPT = "#!/bin/sh\necho 'KataGo v1.18.1'\n"
@@ -79,7 +82,7 @@ def test_current_is_the_last_link_of_a_switch() -> None:
 
 def test_tokens_file_has_the_hosts_own_token_hashed() -> None:
     given = [{"name": "anna", "scopes": ["analyze"], "sha256": "aa"}]
-    content = service_credentials.tokens_file(given, "op-token-itself")
+    content = credential_files.tokens_file(given, "op-token-itself")
     assert [entry["name"] for entry in json.loads(content)["tokens"]] == ["anna", "operator"]
     assert "op-token-itself" not in content
 
@@ -102,14 +105,14 @@ def test_assets_that_a_release_depends_on_are_not_pruned(tmp_path: Path) -> None
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "engines" / ("e" * 64)).write_text("a file")
     dependencies = {tmp_path / "engines" / a, tmp_path / "networks" / c / "net.bin.gz"}
-    assert [path.name for path in release_prune.unreferenced(tmp_path, dependencies)] == [b, d]
+    assert [path.name for path in pruning.unreferenced(tmp_path, dependencies)] == [b, d]
 
 
 def test_unfinished_builds_are_pruned_and_damaged_releases_are_kept(tmp_path: Path) -> None:
     for name in ("0.1.0-aa", "0.1.0-bb", ".damaged-0.1.0-cc"):
         (tmp_path / "releases" / name).mkdir(parents=True)
     (tmp_path / "releases" / "0.1.0-aa" / layout.MANIFEST).write_text("{}")
-    found = release_prune.unfinished(layout.Layout(tmp_path))
+    found = pruning.unfinished(layout.Layout(tmp_path))
     assert [path.name for path in found] == ["0.1.0-bb"]
 
 
@@ -156,18 +159,18 @@ def test_release_in_use_is_moved_aside_whatever_its_damage(tmp_path: Path, damag
 )
 def test_damaged_token_of_the_host_is_replaced(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "operator.token"
-    assert service_credentials.present_token(path) is None
+    assert credential_files.present_token(path) is None
     path.write_bytes(content)
-    assert service_credentials.present_token(path) is None
+    assert credential_files.present_token(path) is None
     path.write_text("k" * 43 + "\n")
-    assert service_credentials.present_token(path) == "k" * 43
+    assert credential_files.present_token(path) == "k" * 43
 
 
 def test_file_that_is_no_text_is_replaced(tmp_path: Path) -> None:
     path = tmp_path / "tokens.json"
     path.write_bytes(b"\xff{")
     path.chmod(0o640)
-    assert not service_credentials.Kept("hashes", 0o640, os.getegid()).lies_at(path)
+    assert not credential_files.Kept("hashes", 0o640, os.getegid()).lies_at(path)
 
 
 def test_file_in_the_place_of_a_link_is_kept_when_a_release_is_switched(
@@ -181,7 +184,7 @@ def test_file_in_the_place_of_a_link_is_kept_when_a_release_is_switched(
     targets = {config: str(current / "config.json"), current: "releases/0.1.0-aa"}
     monkeypatch.setattr(release_links, "of_host", lambda _, release: targets)
     record = history.Record("2026-01-01T00:00:00Z", "anna", "0.1.0-aa", None, "test")
-    assert release_switch.switch(layout.Layout(tmp_path), record, tmp_path / "history.jsonl")
+    assert switch.switch(layout.Layout(tmp_path), record, tmp_path / "history.jsonl")
     assert release_links.damage(targets) == []
     (kept,) = config.parent.glob(".replaced-config.json-*")
     assert kept.read_text() == "by hand"
@@ -215,8 +218,8 @@ def test_service_with_outdated_credentials_is_restarted(
     assert restart.reasons("0.1.0-aa", unit.format(tmp_path / "tls.crt")) == reasons
 
 
-def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credentials.Kept]:
-    return service_credentials.files(
+def kept(certificate: str = "", group: int = 0) -> dict[Path, credential_files.Kept]:
+    return credential_files.files(
         paths.CREDENTIALS, "hashes", "own-token", "a session key", certificate, "a key", group
     )
 
@@ -224,44 +227,52 @@ def kept(certificate: str = "", group: int = 0) -> dict[Path, service_credential
 def test_secrets_are_for_root_alone_hashes_for_the_service_too_and_the_certificate_for_all() -> None:
     own = os.getegid()
     assert kept("a certificate", 77) == {
-        Path("/etc/katago-mcp/credentials/operator.token"): service_credentials.Kept(
-            "own-token\n", 0o600, own
-        ),
-        Path("/etc/katago-mcp/credentials/tokens.json"): service_credentials.Kept("hashes", 0o640, 77),
-        Path("/etc/katago-mcp/credentials/session.key"): service_credentials.Kept(
-            "a session key\n", 0o640, 77
-        ),
-        Path("/etc/katago-mcp/credentials/tls.key"): service_credentials.Kept("a key", 0o600, own),
-        paths.PINNED_CERTIFICATE: service_credentials.Kept("a certificate", 0o644, own),
+        Path("/etc/katago-mcp/credentials/operator.token"): credential_files.Kept("own-token\n", 0o600, own),
+        Path("/etc/katago-mcp/credentials/tokens.json"): credential_files.Kept("hashes", 0o640, 77),
+        Path("/etc/katago-mcp/credentials/session.key"): credential_files.Kept("a session key\n", 0o640, 77),
+        Path("/etc/katago-mcp/credentials/tls.key"): credential_files.Kept("a key", 0o600, own),
+        paths.PINNED_CERTIFICATE: credential_files.Kept("a certificate", 0o644, own),
     }
     assert [path.name for path in kept()] == ["operator.token", "tokens.json", "session.key"]
 
 
+def test_password_of_the_shared_cache_is_for_the_service_and_its_certificate_for_all() -> None:
+    files = credential_files.files(
+        *(paths.CREDENTIALS, "hashes", "own-token", "a session key", "", "", 77),
+        shared_cache_password="a password",
+        shared_cache_ca="a certificate",
+    )
+    path = Path("/etc/katago-mcp/credentials/shared-cache.password")
+    assert files[path] == credential_files.Kept("a password\n", 0o640, 77)
+    path = Path("/etc/katago-mcp/shared-cache.crt")
+    assert files[path] == credential_files.Kept("a certificate", 0o644, os.getegid())
+
+
 def test_host_keeps_its_own_session_key(tmp_path: Path) -> None:
     path = tmp_path / "session.key"
-    key = service_credentials.own_session_key(path)
+    key = credential_files.own_session_key(path)
     assert len(key) == 64
     path.write_text(f"{key}\n")
-    assert service_credentials.own_session_key(path) == key
+    assert credential_files.own_session_key(path) == key
     path.write_text("damaged\n")
-    assert service_credentials.own_session_key(path) not in ("damaged", key)
+    assert credential_files.own_session_key(path) not in ("damaged", key)
 
 
 def test_file_of_another_content_mode_or_group_is_replaced(tmp_path: Path) -> None:
     path, own = tmp_path / "tokens.json", os.getegid()
-    wanted = service_credentials.Kept("hashes", 0o640, own)
+    wanted = credential_files.Kept("hashes", 0o640, own)
     assert not wanted.lies_at(path)
     wanted.write(path)
     assert (wanted.lies_at(path), path.read_text()) == (True, "hashes")
-    assert not service_credentials.Kept("others", 0o640, own).lies_at(path)
-    assert not service_credentials.Kept("hashes", 0o640, own + 1).lies_at(path)
+    assert not credential_files.Kept("others", 0o640, own).lies_at(path)
+    assert not credential_files.Kept("hashes", 0o640, own + 1).lies_at(path)
     path.chmod(0o600)
     assert not wanted.lies_at(path)
 
 
 def test_service_cannot_list_the_directory_of_its_tokens(tmp_path: Path) -> None:
     credentials.open_directory(tmp_path, os.getegid())
-    assert service_credentials.is_access(tmp_path, 0o710, os.getegid())
+    assert credential_files.is_access(tmp_path, 0o710, os.getegid())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,14 @@ def test_tests_of_several_files_are_selected_once_and_in_order() -> None:
     paths = ["playbooks/watch.yml", "server/src/katago_mcp/sgf.py", "playbooks/triage.yml"]
     expected = ["lint", "unit", "server", "fuzz", "default", "engine_faults", "smoke", "triage", "watch"]
     assert selection.touched(paths) == expected
+
+
+@pytest.mark.skipif(not IN_GIT, reason="not a checkout")
+def test_every_pattern_maps_a_file() -> None:
+    paths = files()
+    patterns = [pattern for pattern, _ in selection.PATHS]
+    unused = [pattern for pattern in patterns if not any(fnmatchcase(path, pattern) for path in paths)]
+    assert unused == []
 
 
 @pytest.mark.skipif(not IN_GIT, reason="not a checkout")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +10,10 @@ import pytest
 import yaml
 
 from lab import paths, runtime
-from tests import fleet
+from tests import bad_releases, fleet
+from tests.bad_releases import DEFERRED, NO_ENGINE
 
 FIRST, SECOND = (host.name for host in fleet.LAB.hosts())
-# A setting that the server's own validation does not check and that the engine refuses.
-NO_ENGINE = {"katago_analysis_settings": {"nnMaxBatchSize": -1}}
-# More memory than any host has, so that the validation with an engine is deferred until after the switch.
-DEFERRED = {"katago_mcp_preflight_memory_mb": 1 << 40}
 
 
 def state(host: Any) -> tuple[str, str, list[dict[str, Any]]]:
@@ -49,6 +45,11 @@ def hosts() -> dict[str, Any]:
     }
 
 
+def long(*values: Any) -> Any:
+    """A long case of a parametrized test."""
+    return pytest.param(*values, marks=pytest.mark.long)
+
+
 NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
 
 
@@ -57,16 +58,16 @@ NETWORK = {"source": "file", "path": "/nowhere/net.bin.gz", "sha256": "ab" * 32}
     ("variables", "message"),
     [
         ({"katago_mcp_prot": 8080}, "Did you mean katago_mcp_port?"),
-        ({"katago_mcp_max_visits": "many"}, "katago_mcp_max_visits"),
-        ({"katago_mcp_tokens": []}, "katago_mcp_tokens is empty"),
-        (
+        ({"katago_mcp_listen_address": "192.0.2.1"}, "192.0.2.1 port 8080 cannot be bound"),
+        long({"katago_mcp_max_visits": "many"}, "katago_mcp_max_visits"),
+        long({"katago_mcp_tokens": []}, "katago_mcp_tokens is empty"),
+        long(
             {"katago_mcp_tokens": [{"name": "a", "scopes": ["analyze"], "token": "changeme"}]},
             "katago_mcp_tokens[0].token is a placeholder",
         ),
-        ({"katago_mcp_listen_address": "192.0.2.1"}, "192.0.2.1 port 8080 cannot be bound"),
-        ({"katago_mcp_port": 22222, "katago_mcp_metrics_port": 22222}, "are both 22222"),
-        ({"katago_network": NETWORK}, "/nowhere/net.bin.gz"),
-        ({"katago_network": {**NETWORK, "sha256": "abc"}}, "katago_network.sha256 is 'abc'"),
+        long({"katago_mcp_port": 22222, "katago_mcp_metrics_port": 22222}, "are both 22222"),
+        long({"katago_network": NETWORK}, "/nowhere/net.bin.gz"),
+        long({"katago_network": {**NETWORK, "sha256": "abc"}}, "katago_network.sha256 is 'abc'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
@@ -78,6 +79,7 @@ def test_invalid_input_is_refused_before_anything_is_touched(variables: dict[str
     assert set(run.changed.values()) == {0}, run.output
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untouched")
 def test_network_with_another_checksum_is_refused(tmp_path: Path) -> None:
     network = tmp_path / "net.bin.gz"
@@ -90,15 +92,14 @@ def test_network_with_another_checksum_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("untouched")
 def test_server_that_does_not_import_is_not_switched_to(tmp_path: Path) -> None:
-    server = tmp_path / "server"
-    shutil.copytree(paths.ROOT / "server", server, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    (server / "src" / "katago_mcp" / "cli.py").write_text("import no_such_module\n")
+    server = bad_releases.that_does_not_import(tmp_path)
     run = fleet.play("deploy.yml", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
     assert "no_such_module" in run.output
     assert "No release was switched" in run.output
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untouched")
 def test_engine_that_does_not_have_the_declared_version_is_refused() -> None:
     engine = yaml.safe_load((paths.ROOT / "inventories/lab/group_vars/katago.yml").read_text())[
@@ -137,30 +138,13 @@ def test_host_rolls_back_if_the_engine_does_not_start_after_the_switch(hosts: di
     assert fleet.play("validate.yml").returncode == 0
 
 
-CRASHING = """
-import os, socket, sys, time
-from katago_mcp import whole_cli
-def main():
-    if "serve" not in sys.argv:
-        sys.exit(whole_cli.main())
-    address = os.environ["NOTIFY_SOCKET"]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.sendto(b"READY=1", "\\0" + address[1:] if address[0] == "@" else address)
-    time.sleep(0.2)
-    sys.exit(1)
-"""
-
-
+@pytest.mark.long
 def test_host_rolls_back_if_the_server_keeps_crashing_after_the_switch(
     hosts: dict[str, Any], tmp_path: Path
 ) -> None:
     """The crashes use up the unit's starts, which must not prevent the start of the previous release."""
     good = state(hosts[FIRST])[0]
-    server = tmp_path / "server"
-    shutil.copytree(paths.ROOT / "server", server, ignore=shutil.ignore_patterns("__pycache__", ".*"))
-    package = server / "src" / "katago_mcp"
-    (package / "cli.py").rename(package / "whole_cli.py")
-    (package / "cli.py").write_text(CRASHING)
+    server = bad_releases.that_crashes(tmp_path)
     run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_server": str(server)})
     assert run.returncode != 0
     assert "was rejected. This host was rolled back to" in run.output, run.output
@@ -168,6 +152,7 @@ def test_host_rolls_back_if_the_server_keeps_crashing_after_the_switch(
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
+@pytest.mark.long
 def test_failure_without_a_rollback_target_stops_the_service(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     history = "/var/lib/katago-mcp/history.jsonl"
@@ -186,6 +171,7 @@ def test_failure_without_a_rollback_target_stops_the_service(hosts: dict[str, An
     assert fleet.play("deploy.yml", f"--limit={FIRST}").returncode == 0
 
 
+@pytest.mark.long
 def test_redeployed_earlier_release_is_the_rollback_target(hosts: dict[str, Any]) -> None:
     """After a first release, a second one and the first one again, a failed third rolls back to the first."""
     limit = f"--limit={FIRST}"
@@ -203,6 +189,7 @@ def test_redeployed_earlier_release_is_the_rollback_target(hosts: dict[str, Any]
     assert state(hosts[FIRST])[0] == first
 
 
+@pytest.mark.long
 def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) -> None:
     good = state(hosts[FIRST])[0]
     settings = f"{{{{ {{'nnMaxBatchSize': -1}} if inventory_hostname == '{FIRST}' else {{}} }}}}"
@@ -218,6 +205,7 @@ def test_failed_host_lets_the_others_of_its_batch_finish(hosts: dict[str, Any]) 
     assert fleet.play("deploy.yml").returncode == 0
 
 
+@pytest.mark.long
 def test_unreachable_host_stops_the_deployment_before_the_first_switch(hosts: dict[str, Any]) -> None:
     before = state(hosts[FIRST])
     runtime.podman("pause", fleet.host_named(SECOND).container)
@@ -273,7 +261,7 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     try:
         fleet.eventually(
             lambda: fleet.get(fleet.host_named(FIRST), "/ready")[0] == 200,
-            within=15,
+            within=60,
             what="the fake responds with 200",
         )
         run = fleet.play("validate.yml", f"--limit={FIRST}", variables={"validate_call_deadline": 10})
@@ -285,7 +273,7 @@ def test_server_that_answers_200_to_everything_fails_the_validation(hosts: dict[
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
-@pytest.mark.parametrize("damage", ["echo '{' > {}/config.json", "rm {}/manifest.json", "rm {}"])
+@pytest.mark.parametrize("damage", [long("echo '{' > {}/config.json"), long("rm {}/manifest.json"), "rm {}"])
 def test_deploying_again_repairs_the_release_that_runs(hosts: dict[str, Any], damage: str) -> None:
     """The service holds its ports, although its files do not say so any more."""
     host, current = hosts[FIRST], "/opt/katago-mcp/current"
@@ -299,6 +287,7 @@ def test_deploying_again_repairs_the_release_that_runs(hosts: dict[str, Any], da
     assert fleet.play("validate.yml", f"--limit={FIRST}").returncode == 0
 
 
+@pytest.mark.long
 def test_port_of_another_process_is_refused_by_name(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     before = state(host)
@@ -307,7 +296,7 @@ def test_port_of_another_process_is_refused_by_name(hosts: dict[str, Any]) -> No
     try:
         fleet.eventually(
             lambda: host.run("ss --listening --tcp --numeric | grep -q 8081").rc == 0,
-            within=15,
+            within=60,
             what="the other process listens",
         )
         run = fleet.play("deploy.yml", f"--limit={FIRST}", variables={"katago_mcp_port": 8081})
@@ -319,6 +308,7 @@ def test_port_of_another_process_is_refused_by_name(hosts: dict[str, Any]) -> No
         host.check_output("systemctl stop intruder.service")
 
 
+@pytest.mark.long
 def test_deploying_again_repairs_damage_on_the_host(hosts: dict[str, Any]) -> None:
     host = hosts[FIRST]
     listed = host.check_output(

@@ -194,10 +194,10 @@ def test_override_lowers_limits_with_a_reload_and_without_a_restart(host: Any) -
         host.run_expect([0], f"umask 022; cat > {overlay} <<'END'\n{json.dumps(override)}\nEND")
         host.check_output(f"systemctl reload {SERVICE}")
         lowered = {"katago.maxVisits": 50, "katago.defaultVisits": 50}
-        fleet.eventually(lambda: keys() == lowered, within=20, what="the override is in force")
+        fleet.eventually(lambda: keys() == lowered, within=60, what="the override is in force")
     finally:
         host.check_output(f"rm {overlay} && systemctl reload {SERVICE}")
-    fleet.eventually(lambda: keys() is None, within=20, what="the override is removed")
+    fleet.eventually(lambda: keys() is None, within=60, what="the override is removed")
     assert host.check_output(show) == before
 
 

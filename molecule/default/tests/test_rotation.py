@@ -58,6 +58,7 @@ def test_deployments_rotate_tokens_without_a_restart(target: Host, on: Any) -> N
     assert on.check_output(SHOW) == before
 
 
+@pytest.mark.long
 def test_deployment_fails_if_the_service_does_not_load_its_tokens(target: Host, on: Any) -> None:
     """The service alone sees an empty directory in place of its credentials."""
     old, new = fleet.token(), secrets.token_urlsafe(32)

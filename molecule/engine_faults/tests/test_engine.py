@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx2
@@ -62,7 +63,7 @@ async def analyse(target: Host, meanwhile: Callable[[], None]) -> Any:
         await asyncio.to_thread(
             fleet.eventually,
             lambda: fleet.metric(target, "katago_engine_queries_in_flight") == 1,
-            within=15,
+            within=60,
             what="the analysis runs in the engine",
         )
         await asyncio.to_thread(meanwhile)
@@ -93,10 +94,16 @@ def test_fault_shows_in_metrics_and_client_error_and_the_service_recovers(
     before, count = engine(host), restarts(target)
     seen_down = []
 
-    def inject() -> None:
-        host.check_output(fault.format(pid=before))
-        fleet.eventually(lambda: is_down(target), within=30, what="katago_engine_up is 0 and /ready is 503")
+    def watch() -> None:
+        fleet.eventually(lambda: is_down(target), within=60, what="katago_engine_up is 0 and /ready is 503")
         seen_down.append(True)
+
+    def inject() -> None:
+        # The next engine may be ready before the command has ended here.
+        with ThreadPoolExecutor() as pool:
+            watching = pool.submit(watch)
+            host.check_output(fault.format(pid=before))
+            watching.result()
 
     result = asyncio.run(analyse(target, inject))
     assert seen_down

@@ -81,6 +81,7 @@ def deploy(host: Any, directory: Path, before: str, **variables: Any) -> fleet.R
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("before", [SPEAKS, WORKS], ids=["shows progress", "only works"])
 def test_engine_that_starts_slowly_is_deployed(last: Any, tmp_path: Path, before: str) -> None:
     release = hosts.current(last)
@@ -100,9 +101,10 @@ def test_pre_flight_validation_gives_up_an_engine_that_hangs(last: Any, tmp_path
     assert hosts.untouched(last) == before
 
 
+@pytest.mark.long
 def test_stopped_pre_flight_validation_reports_it(last: Any, tmp_path: Path) -> None:
     before = hosts.untouched(last)
-    run = deploy(last, tmp_path, SPEAKS, katago_mcp_preflight_deadline=10)
+    run = deploy(last, tmp_path, SPEAKS, katago_mcp_preflight_deadline=25)
     assert run.returncode != 0
     assert "it was stopped after" in run.output, run.output
     assert "Last log lines:" in run.output
@@ -111,6 +113,7 @@ def test_stopped_pre_flight_validation_reports_it(last: Any, tmp_path: Path) -> 
     assert last.run("systemctl is-active katago-mcp-trial.service").stdout.strip() == "inactive"
 
 
+@pytest.mark.long
 def test_service_waits_for_an_engine_that_gets_no_processor_time(last: Any, target: Host) -> None:
     """All processors are busy, and the engine has the idle scheduling policy."""
     pid = "pgrep --parent $(systemctl show katago-mcp.service --property=MainPID --value)"
@@ -152,6 +155,7 @@ def engine(target: Host) -> dict[str, Any]:
     return state
 
 
+@pytest.mark.long
 def test_tensorrts_caches_are_built_once_with_progress_and_used_by_the_service(last: Any) -> None:
     """Uses a scripted engine, because the lab has no GPU."""
     home, store = "/var/lib/katago-mcp/engine/trtcache", "/opt/katago/tuning/trt-*/trtcache"

@@ -22,6 +22,13 @@ FIRST, SECOND = fleet.LAB.hosts()
 BASELINE = "/var/lib/katago-mcp/baseline.json"
 CONFIG = "/opt/katago-mcp/current/config.json"
 POSITION = {"boardXSize": 9, "boardYSize": 9, "moves": [["B", "E5"]]}
+# These need hosts of other groups, which the scenarios `fleet` and `monitoring` have, or end a host, as the
+# scenario `hosts` does.
+ELSEWHERE = {
+    *("load_balancer", "rotation_in", "rotation_out", "rotation_show"),
+    *("monitoring", "remove_host", "replace_host"),
+    *("drill", "drill_abort", "drill_game_day", "drill_show"),
+}
 # A text that no shell, template or format must change.
 TEXT = 'it\'s "down" ü {{ x }} $HOME\nsecond line'
 # Long timeouts, because two hosts share two processors.
@@ -98,7 +105,7 @@ def expect_service(target: Host) -> None:
 
 def health(target: Host) -> dict[str, Any]:
     """The response of /health; empty without a response."""
-    _, body = fleet.get(target, "/health", seconds=3)
+    _, body = fleet.get(target, "/health", seconds=60)
     answer: dict[str, Any] = json.loads(body or "{}")
     return answer
 
@@ -124,6 +131,23 @@ def test_validate_shows_the_release_of_every_host(control: Control, first: Any, 
     for host in (first, second):
         assert hosts.current(host) in run.output
     assert set(run.changed.values()) == {0}
+
+
+def test_overview_shows_every_host(control: Control, first: Any, second: Any) -> None:
+    overview = control.directory / "fleet.json"
+    run = control.run("fleet", fleet_json=str(overview))
+    assert set(run.changed.values()) == {0}
+    for target, host in ((FIRST, first), (SECOND, second)):
+        assert target.name in overview.read_text()
+        assert hosts.current(host) in overview.read_text()
+
+
+def test_load_is_measured_on_every_host(control: Control) -> None:
+    file = control.directory / "load.json"
+    control.run("load", seconds=5, clients=2, visits=2, deadline=120, load_json=str(file))
+    report = json.loads(file.read_text())
+    assert (report["ended"], report["total"]["failed"]) == ("done", {})
+    assert report["hosts"].keys() == {FIRST.name, SECOND.name}
 
 
 def test_triage_reports_healthy_hosts_as_healthy(control: Control) -> None:
@@ -278,6 +302,18 @@ def test_review_and_reports_are_written(control: Control) -> None:
     assert incident in (control.records / "reports" / f"{quarter}.md").read_text()
 
 
+def test_tabletop_drill_is_recorded_and_reported(control: Control) -> None:
+    shown = control.run("drill_tabletop", scenario="service_down", participants=["Anna", "Bo"]).output
+    assert "bin/fleet restart" in shown or "restart.yml" in shown
+    (record,) = (control.records / "drills").glob("*/drill.json")
+    drill = json.loads(record.read_text())
+    assert (drill["mode"], drill["participants"]) == ("tabletop", ["Anna", "Bo"])
+    control.run("drill_report")
+    reports = [path.read_text() for path in (control.records / "reports").glob("drills-*.md")]
+    assert reports
+    assert all("service_down" in report for report in reports)
+
+
 def test_baseline_is_recorded_for_the_current_release(control: Control, second: Any) -> None:
     control.run("baseline", only(SECOND))
     baseline = json.loads(second.check_output(f"cat {BASELINE}"))
@@ -285,5 +321,17 @@ def test_baseline_is_recorded_for_the_current_release(control: Control, second: 
     assert baseline["median_seconds"] > 0
 
 
+def test_self_healing_is_set_up_paused_and_resumed(control: Control, second: Any) -> None:
+    control.run("self_healing", only(SECOND))
+    control.run("healing_pause", only(SECOND), why=TEXT)
+    pause = json.loads(second.check_output("cat /var/lib/katago-self-healing/paused"))
+    assert pause["why"] == " ".join(TEXT.split())
+    control.run("healing_show", only(SECOND), healing_json=str(control.directory / "healing.json"))
+    shown = json.loads((control.directory / "healing.json").read_text())
+    assert "paused since" in shown["hosts"][SECOND.name]["paused"]
+    assert "paused since" in control.run("healing_resume", only(SECOND), why="test").output
+    assert second.check_output("systemctl is-active katago-self-healing.timer") == "active"
+
+
 def test_every_procedure_was_run(control: Control) -> None:
-    assert procedures.PROCEDURES.keys() - control.ran == set()
+    assert procedures.PROCEDURES.keys() - control.ran == ELSEWHERE

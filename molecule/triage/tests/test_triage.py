@@ -463,9 +463,9 @@ def test_low_limit_of_open_files_and_a_unit_with_high_load(first: Any, second: A
         f"mkdir -p $(dirname {DROP_IN}) && printf '[Service]\\nLimitNOFILE=64\\n' > {DROP_IN}"
         f" && systemctl daemon-reload && systemctl restart {SERVICE}"
     )
-    # Enough loops to use much processor time also on a busy machine.
+    # Enough loops, with a high priority, to use much processor time also on a busy machine.
     loops = "for each in 1 2 3 4 5 6 7 8; do while :; do :; done & done; wait"
-    second.check_output(f"systemd-run --quiet --collect --unit=greedy sh -c '{loops}'")
+    second.check_output(f"systemd-run --quiet --collect --unit=greedy --property=Nice=-20 sh -c '{loops}'")
     try:
         limits = first.check_output(f"grep 'open files' /proc/{main_process(first)}/limits")
         assert limits.split()[3] == "64"

@@ -32,6 +32,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 VERIFIED = "verified"
 UNVERIFIED = "unverified"
 RELEASE_TAG = "release="
+FLEET_TAG = "fleet="
 
 # restic renews its locks every 5 minutes; a lock older than 30 minutes is stale (internal/restic/lock.go).
 LOCK_LIFETIME = timedelta(minutes=30)
@@ -103,12 +104,21 @@ class Snapshot:
     @property
     def release(self) -> str:
         """The release that was current when the backup was made."""
-        releases = (tag.removeprefix(RELEASE_TAG) for tag in self.tags if tag.startswith(RELEASE_TAG))
-        return next(releases, "")
+        return self._value(RELEASE_TAG)
+
+    @property
+    def fleet(self) -> str:
+        """The name of the fleet that made the backup. Empty in backups of version 0.2.0 and earlier."""
+        return self._value(FLEET_TAG)
+
+    def _value(self, tag: str) -> str:
+        return next((each.removeprefix(tag) for each in self.tags if each.startswith(tag)), "")
 
     def __str__(self) -> str:
+        fleet = f" of the fleet {self.fleet}" if self.fleet else ""
         state = "" if self.verified else ", not verified"
-        return f"{self.name} of {self.host}, {timestamps.stamp(self.time)}, release {self.release}{state}"
+        time = timestamps.stamp(self.time)
+        return f"{self.name} of {self.host}{fleet}, {time}, release {self.release}{state}"
 
 
 @dataclass(frozen=True)
@@ -153,12 +163,15 @@ def parse_time(text: str) -> datetime:
 
 
 def redacted_address(address: str) -> str:
-    """A repository's address without its user and password."""
+    """A repository's address without its password, and in a URL without its user and its query."""
+    kind, separator, rest = address.partition("://")
+    if separator:
+        # A password may have a slash or a question mark that should have been encoded.
+        login = re.match(r"[^/@]*:.*@|[^/@]*@", rest)
+        return f"{kind}://{rest[login.end() if login else 0 :].partition('?')[0]}"
     kind, separator, rest = address.partition(":")
-    if separator and "://" in rest:
-        parts = urllib.parse.urlsplit(rest)
-        return f"{kind}:{parts._replace(netloc=parts.netloc.rpartition('@')[2]).geturl()}"
-    return address
+    login = re.match(r"([^/@:]*):.*@", rest)
+    return f"{kind}:{login[1]}@{rest[login.end() :]}" if separator and login else address
 
 
 def local_path(address: str) -> str | None:
@@ -185,51 +198,83 @@ def sftp_command(address: str, key: Path | None, known_hosts: Path | None) -> st
     return shlex.join(command)
 
 
-def choose(snapshots: Sequence[Snapshot], at: str, host: str) -> Snapshot:
+def choose(snapshots: Sequence[Snapshot], at: str, host: str, fleet: str) -> Snapshot:
     """Select the snapshot for `at`: `latest`, an id or its first digits, or a time.
 
-    `latest` and a time select among the verified snapshots of `host`. An id may also name a snapshot that
-    is not verified. Raises NoSuchSnapshot.
+    `latest` and a time select among the verified snapshots of `host` in `fleet`; if there are none, among
+    those that name no fleet. An id may also name a snapshot that is not verified. Raises NoSuchSnapshot.
     """
-    own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
-    verified = [each for each in own if each.verified]
-    if at == "latest":
-        if verified:
-            return verified[-1]
-        raise NoSuchSnapshot(f"there is no verified snapshot of {host}. {listing(snapshots, host)}")
     if re.fullmatch(r"[0-9a-f]{8,64}", at):
-        matching = [each for each in snapshots if each.id.startswith(at) or each.original.startswith(at)]
-        if not matching:
-            raise NoSuchSnapshot(f"there is no snapshot {at}. {listing(snapshots, host)}")
-        if matching[0].host != host:
+        return _by_id(snapshots, at, host, fleet)
+    limit = None
+    if at != "latest":
+        try:
+            limit = parse_time(at)
+        except ValueError:
             raise NoSuchSnapshot(
-                f"the snapshot {at} belongs to {matching[0].host}, not to {host}."
-                f" To restore it anyway: -e from_host={matching[0].host}"
-            )
-        return matching[0]
-    try:
-        limit = parse_time(at)
-    except ValueError:
+                f"at={at!r} is not valid. Use `latest`, 8 or more digits of a snapshot's id, or a time such"
+                " as 2026-11-24T06:00:00Z"
+            ) from None
+    verified = [
+        each
+        for each in snapshots
+        if each.host == host and each.verified and (limit is None or each.time <= limit)
+    ]
+    # A snapshot without a fleet may belong to another fleet's host of the same name.
+    for name in (fleet, ""):
+        if own := [each for each in verified if each.fleet == name]:
+            return max(own, key=lambda each: each.time)
+    when = f" at or before {timestamps.stamp(limit)}" if limit else ""
+    raise NoSuchSnapshot(
+        f"there is no verified snapshot of {host} in the fleet {fleet}{when}."
+        f" {listing(snapshots, host, fleet)}"
+    )
+
+
+def _by_id(snapshots: Sequence[Snapshot], at: str, host: str, fleet: str) -> Snapshot:
+    matching = [each for each in snapshots if each.id.startswith(at) or each.original.startswith(at)]
+    if not matching:
+        raise NoSuchSnapshot(f"there is no snapshot {at}. {listing(snapshots, host, fleet)}")
+    snapshot = matching[0]
+    owners, remedies = [], []
+    if snapshot.host != host:
+        owners.append((snapshot.host, host))
+        remedies.append(f"-e from_host={snapshot.host}")
+    if snapshot.fleet not in ("", fleet):
+        owners.append((f"the fleet {snapshot.fleet}", f"the fleet {fleet}"))
+        remedies.append(f"-e from_fleet={snapshot.fleet}")
+    if owners:
+        belongs = " and ".join(f"to {actual}, not to {expected}" for actual, expected in owners)
         raise NoSuchSnapshot(
-            f"at={at!r} is not valid. Use `latest`, 8 or more digits of a snapshot's id, or a time such as"
-            " 2026-11-24T06:00:00Z"
-        ) from None
-    earlier = [each for each in verified if each.time <= limit]
-    if not earlier:
-        raise NoSuchSnapshot(
-            f"there is no verified snapshot of {host} at or before {timestamps.stamp(limit)}."
-            f" {listing(snapshots, host)}"
+            f"the snapshot {at} belongs {belongs}. To restore it anyway: {' '.join(remedies)}"
         )
-    return earlier[-1]
+    return snapshot
 
 
-def listing(snapshots: Sequence[Snapshot], host: str) -> str:
-    """The snapshots that exist, as one sentence for an error message."""
-    own = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
+def listing(snapshots: Sequence[Snapshot], host: str, fleet: str) -> str:
+    """The snapshots that exist, as one or two sentences for an error message, without a full stop."""
+    of_host = sorted((each for each in snapshots if each.host == host), key=lambda each: each.time)
+    own = [each for each in of_host if each.fleet in ("", fleet)]
     if own:
         return "Available snapshots: " + "; ".join(str(each) for each in own[-5:])
+    if of_host:
+        fleets = sorted({each.fleet for each in of_host})
+        return (
+            f"The repository has snapshots of a host {host} of these fleets: {', '.join(fleets)}."
+            f" To restore the one of {fleets[0]}: -e from_fleet={fleets[0]}"
+        )
     others = sorted({each.host for each in snapshots})
     return f"The repository has snapshots of these hosts: {', '.join(others) or 'none'}"
+
+
+def fleet_note(snapshot: Snapshot, fleet: str) -> str:
+    """What the operator must know about a snapshot's fleet, one sentence; empty if it names `fleet`."""
+    if snapshot.fleet:
+        return ""
+    return (
+        f"The snapshot {snapshot.name} names no fleet, because version 0.2.0 or an earlier one made it."
+        f" Check that it belongs to the fleet {fleet}."
+    )
 
 
 def is_stale(lock: Lock, *, hostname: str, alive: Callable[[int], bool], now: datetime) -> bool:

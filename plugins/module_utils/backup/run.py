@@ -37,8 +37,8 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import layout
 from ansible_collections.katago.fleet.plugins.module_utils.service import validate_report
 
 TAG = "katago-mcp"
-# The name of the backup playbook's procedure in the host's lock.
-PROCEDURE = "backup"
+# The procedures that start a backup while they hold the host's lock.
+PROCEDURES = ("backup", "remove_host")
 UNVERIFIED_KEPT = 3
 _SPARE_BYTES = 64 << 20
 Log = Callable[[str], None]
@@ -181,7 +181,7 @@ class Backup:
         """
         end = time.monotonic() + self._settings.lock_wait
         is_waiting = False
-        while (holder := host_lock.holder(paths.HOST_LOCK)) and holder.procedure != PROCEDURE:
+        while (holder := host_lock.holder(paths.HOST_LOCK)) and holder.procedure not in PROCEDURES:
             if not is_waiting:
                 self._log(f"Waiting for {holder.procedure}, started by {holder.owner} at {holder.since}")
                 is_waiting = True
@@ -194,7 +194,8 @@ class Backup:
         with tempfile.NamedTemporaryFile("w", prefix="paths-", dir=self._temporary) as listed:
             listed.write("\n".join(files) + "\n")
             listed.flush()
-            tags = (TAG, restic.UNVERIFIED, f"{restic.RELEASE_TAG}{self._release}")
+            tags = [TAG, restic.UNVERIFIED, f"{restic.RELEASE_TAG}{self._release}"]
+            tags += [f"{restic.FLEET_TAG}{self._settings.fleet}"] if self._settings.fleet else []
             printed = self._run_with_lock(
                 self._cached,
                 "backup",
@@ -295,10 +296,29 @@ class Backup:
             self._log(f"No snapshot is removed: the host is in security mode {mode}")
             return
         own = [f"--host={self._settings.host}", "--group-by=host"]
-        failed = ["--tag", restic.UNVERIFIED, f"--keep-last={UNVERIFIED_KEPT}"]
+        fleet = self._fleet_filter()
+        failed = ["--tag", f"{restic.UNVERIFIED}{fleet}", f"--keep-last={UNVERIFIED_KEPT}"]
         self._run_with_lock(self._cached, "forget", *own, *failed)
         keep = [f"--keep-{period}={count}" for period, count in sorted(self._settings.keep.items()) if count]
-        self._run_with_lock(self._cached, "forget", *own, "--tag", restic.VERIFIED, *keep, "--prune")
+        self._run_with_lock(
+            self._cached, "forget", *own, "--tag", f"{restic.VERIFIED}{fleet}", *keep, "--prune"
+        )
+
+    def _fleet_filter(self) -> str:
+        """What restic adds to a tag to select only this fleet's snapshots; empty if no other fleet has any.
+
+        Snapshots that name no fleet are kept with those of this fleet, but only while they cannot belong to
+        another one.
+        """
+        host, fleet = self._settings.host, self._settings.fleet
+        others = {each.fleet for each in self._cached.snapshots() if each.host == host} - {"", fleet}
+        if not others or not fleet:
+            return ""
+        self._log(
+            f"The repository also has snapshots of a host {host} of the fleet {', '.join(sorted(others))}."
+            f" Only snapshots of the fleet {fleet} are removed; those without a fleet are kept"
+        )
+        return f",{restic.FLEET_TAG}{fleet}"
 
     def _run_with_lock(self, repository: restic.Repository, *arguments: str) -> str:
         return repository.run_with_lock(
@@ -413,7 +433,7 @@ def _state() -> State:
 
 def _snapshots(settings: Settings, secrets: Path) -> int:
     for snapshot in restic.Repository(secrets, cache=None).snapshots():
-        if snapshot.host == settings.host:
+        if snapshot.host == settings.host and snapshot.fleet in ("", settings.fleet):
             _log(str(snapshot))
     return 0
 

@@ -21,7 +21,8 @@ class Settings:
 
     `keep`: restic's retention policy, such as `{"daily": 7}`. `read_data`: `all`, or a value for restic's
     `--read-data-subset`. `metrics`: a file for node_exporter; empty for none. `lock_wait`: seconds to wait
-    for locks. `deadline`: seconds that one step may take.
+    for locks. `deadline`: seconds that one step may take. `fleet`: the name of the host's fleet; empty in
+    settings of version 0.2.0 and earlier.
     """
 
     host: str
@@ -33,6 +34,7 @@ class Settings:
     metrics: str
     lock_wait: int
     deadline: int
+    fleet: str = ""
 
     @classmethod
     def load(cls, path: Path) -> Settings:

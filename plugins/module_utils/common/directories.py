@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 OPEN = 0o755
@@ -14,6 +14,7 @@ PRIVATE = 0o700
 _FILE = 0o644
 _PROGRAM = 0o755
 # O_PATH needs no permission to read a directory, so that a user can pass through the directories of others.
+_ACCESS_CONTROL_LIST = "system.posix_acl_access"
 _PASS = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
@@ -51,6 +52,25 @@ def make(
                 _link_to(parent).chmod(mode if own is None else OPEN)
                 changed = True
     return changed
+
+
+def closed(directories: Iterable[Path]) -> Iterator[str]:
+    """A phrase for each existing directory above these that other users cannot pass through.
+
+    A directory with an access control list is not judged: the list may permit it.
+    """
+    above = {parent for directory in directories for parent in directory.parents}
+    for path in sorted(above):
+        try:
+            status = path.stat()
+            has_list = _ACCESS_CONTROL_LIST in os.listxattr(path)
+        except FileNotFoundError:
+            continue
+        except OSError:
+            # Some file systems have no extended attributes.
+            has_list = False
+        if not status.st_mode & stat.S_IXOTH and not has_list:
+            yield f"{path} has mode {stat.S_IMODE(status.st_mode):04o} and belongs to user {status.st_uid}"
 
 
 def seal(tree: Path, *, check: bool = False) -> bool:

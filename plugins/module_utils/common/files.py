@@ -20,7 +20,7 @@ def write(path: Path, content: bytes, *, mode: int, group: int | None = None) ->
 
     `group`: a numeric group id; None for the process's own group.
     """
-    scratch = _beside(path, content, mode, group)
+    scratch = stage(path, content, mode, group)
     try:
         scratch.rename(path)
     except BaseException:
@@ -34,7 +34,7 @@ def create(path: Path, content: bytes, *, mode: int) -> bool:
 
     Safe against other processes that create the same file.
     """
-    scratch = _beside(path, content, mode)
+    scratch = stage(path, content, mode)
     try:
         path.hardlink_to(scratch)
     except FileExistsError:
@@ -106,6 +106,8 @@ def link(path: Path, target: str) -> bool:
     if path.is_symlink() and str(path.readlink()) == target:
         return False
     scratch = path.parent / f".{path.name}.{os.getpid()}"
+    # A process with the same number may have been killed here.
+    scratch.unlink(missing_ok=True)
     scratch.symlink_to(target)
     try:
         Path(scratch).rename(path)
@@ -114,6 +116,23 @@ def link(path: Path, target: str) -> bool:
         raise
     sync_directory(path.parent)
     return True
+
+
+def stage(path: Path, content: bytes, mode: int, group: int | None = None) -> Path:
+    """Write a temporary file beside a path, durably, which then can replace it by rename. Raises OSError."""
+    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with _naming(path), os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
+            os.fchmod(file.fileno(), mode)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        Path(scratch).unlink()
+        raise
+    return Path(scratch)
 
 
 def sync_directory(path: Path) -> None:
@@ -137,22 +156,6 @@ def sync_tree(root: Path) -> None:
                 finally:
                     os.close(descriptor)
         sync_directory(Path(directory))
-
-
-def _beside(path: Path, content: bytes, mode: int, group: int | None = None) -> Path:
-    descriptor, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with _naming(path), os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            if group is not None:
-                os.fchown(file.fileno(), -1, group)
-            os.fchmod(file.fileno(), mode)
-            file.flush()
-            os.fsync(file.fileno())
-    except BaseException:
-        Path(scratch).unlink()
-        raise
-    return Path(scratch)
 
 
 @contextlib.contextmanager

@@ -1,19 +1,23 @@
 """Redacts secrets in text: known secrets wherever they occur, and text that looks like a secret.
 
-Pure: bytes in, bytes out. A known secret is found verbatim, in base64, and with any of its characters
-URL-encoded, escaped as in JSON or by systemd, or written as an HTML entity, also with nested encodings.
+Pure: bytes in, bytes out. A known secret is found verbatim, in base64, base32 and UTF-16, as numbers of its
+bytes, split by a line break, and with any of its characters URL-encoded, escaped as in JSON, in C or by
+systemd, or written as an HTML entity, also with nested encodings.
 Text looks like a secret by the key before it, by its position in a command line, or by its shape.
 """
 
 from __future__ import annotations
 
-import base64
 import bisect
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import secret_names, secret_text
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    secret_encodings,
+    secret_names,
+    secret_text,
+)
 
 MARK = secret_names.MARK.encode()
 SHORTEST = 8
@@ -56,37 +60,77 @@ class Redactor:
         marks = {name: _mark(name, names) for name in names.values()}
         # Longest first, so that a secret that contains another one is replaced as a whole.
         ordered = sorted(names, key=lambda value: -len(value))
-        self._plain = [(_Known(value), marks[names[value]]) for value in ordered]
-        encoded = {each: marks[name] for value, name in names.items() for each in base64_forms(value)}
+        known = [(value, _Known(value), marks[names[value]]) for value in ordered]
+        self._known = [(each, mark) for value, each, mark in known if not _is_name(value)]
+        # Replaced last, because `password=hunter2` has another secret, which its name shows.
+        self._names = [(each, mark) for value, each, mark in known if _is_name(value)]
+        self._marks = {value: marks[name] for value, name in names.items()}
+        encoded = {
+            each: marks[name] for value, name in names.items() for each in secret_encodings.text_forms(value)
+        }
         self._encoded = sorted(encoded.items(), key=lambda form: -len(form[0]))
 
     def redact(self, text: bytes) -> tuple[bytes, int]:
         """The redacted text, and the number of redactions. Existing redaction marks are left unchanged."""
-        text, count = self._without_known(text)
-        if self._plain and _ENCODED_WORD.search(text):
+        text, count = _without(self._known, text)
+        if self._known and _ENCODED_WORD.search(text):
             lines = text.split(b"\n")
             for number, line in enumerate(lines):
                 decoded = _ENCODED_WORD.sub(_decoded, line)
                 if decoded != line:
-                    decoded, times = self._without_known(decoded)
+                    decoded, times = _without(self._known, decoded)
                     lines[number], count = (decoded, count + times) if times else (line, count)
             text = b"\n".join(lines)
+        for search in (self._in_encodings, self._written, self._split) if self._marks else ():
+            text, times = _marked(text, search(text))
+            count += times
+        text, keys = _without_keys(text)
+        redacted, likely = secret_text.redact(text.decode(errors="surrogateescape"))
+        text, named = _without(self._names, redacted.encode(errors="surrogateescape"))
+        return text, count + keys + likely + named
+
+    def _in_encodings(self, text: bytes) -> Iterator[tuple[secret_encodings.Place, bytes]]:
         for form, mark in self._encoded:
             if form in text:
                 # The adjacent characters also encode bits of the secret.
-                around = rb"[A-Za-z0-9+/_-]{0,4}" + re.escape(form) + rb"[A-Za-z0-9+/_-]{0,4}={0,2}"
-                text, times = re.subn(around, mark, text)
-                count += times
-        text, keys = _without_keys(text)
-        redacted, likely = secret_text.redact(text.decode(errors="surrogateescape"))
-        return redacted.encode(errors="surrogateescape"), count + keys + likely
+                around = rb"[A-Za-z0-9+/_-]{0,4}" + re.escape(form) + rb"[A-Za-z0-9+/_-]{0,4}={0,6}"
+                yield from ((match.span(), mark) for match in re.finditer(around, text))
 
-    def _without_known(self, text: bytes) -> tuple[bytes, int]:
-        count = 0
-        for known, mark in self._plain:
-            text, times = known.replace(text, mark)
-            count += times
-        return text, count
+    def _written(self, text: bytes) -> Iterator[tuple[secret_encodings.Place, bytes]]:
+        for place, secret in secret_encodings.written_bytes(text, list(self._marks)):
+            yield place, self._marks[secret]
+
+    def _split(self, text: bytes) -> Iterator[tuple[secret_encodings.Place, bytes]]:
+        yield from secret_encodings.split(text, self._joined)
+
+    def _joined(self, text: bytes) -> Iterator[tuple[secret_encodings.Place, bytes]]:
+        for known, mark in self._known:
+            yield from ((place, mark) for place in known.places(text))
+        yield from self._in_encodings(text)
+
+
+def _marked(text: bytes, places: Iterable[tuple[secret_encodings.Place, bytes]]) -> tuple[bytes, int]:
+    """The text with these places replaced by their marks, and their number."""
+    parts, at, count = [], 0, 0
+    for (start, end), mark in sorted(places):
+        if start >= at:
+            parts += [text[at:start], mark]
+            count += 1
+        at = max(at, end)
+    return b"".join([*parts, text[at:]]), count
+
+
+def _without(secrets: Iterable[tuple[_Known, bytes]], text: bytes) -> tuple[bytes, int]:
+    count = 0
+    for known, mark in secrets:
+        text, times = known.replace(text, mark)
+        count += times
+    return text, count
+
+
+def _is_name(secret: bytes) -> bool:
+    """Whether a secret is also the name of secrets, such as `password`."""
+    return secret_names.is_secret_name(secret.decode(errors="surrogateescape"))
 
 
 def _without_keys(text: bytes) -> tuple[bytes, int]:
@@ -155,6 +199,11 @@ class _Known:
             return text, 0
         return self._whole.subn(lambda _: mark, text)
 
+    def places(self, text: bytes) -> Iterator[secret_encodings.Place]:
+        """Where the secret is in a text."""
+        if self._word in text and self._tail.search(text):
+            yield from (match.span() for match in self._whole.finditer(text))
+
 
 def _written(text: str) -> bytes:
     """A pattern for all encodings of a text. Consecutive backslashes are one piece."""
@@ -174,6 +223,7 @@ def _piece(piece: str) -> bytes:
     forms = [
         re.escape(raw),
         b"".join(b"%%(?:25){0,3}(?i:%02x)" % byte for byte in raw),
+        b"".join(b"=(?i:%02x)" % byte for byte in raw),
         b"&(?:amp;){0,3}(?:#0{0,5}%d|#[xX]0{0,4}(?i:%x)%b);" % (number, number, name),
     ]
     if piece == " ":
@@ -181,6 +231,7 @@ def _piece(piece: str) -> bytes:
     escapes = [
         b"".join(b"%b{1,16}u(?i:%b)" % (_BACKSLASH, unit) for unit in hexadecimal),
         b"".join(b"%b{1,16}x(?i:%02x)" % (_BACKSLASH, byte) for byte in raw),
+        b"".join(b"%b{1,16}(?:0?%03o|%03d)" % (_BACKSLASH, byte, byte) for byte in raw),
     ]
     if piece in _LETTERS:
         escapes.append(b"%b{1,16}%b" % (_BACKSLASH, _LETTERS[piece]))
@@ -192,19 +243,6 @@ def _piece(piece: str) -> bytes:
 def _decoded(match: re.Match[bytes]) -> bytes:
     hexadecimal = match["url"] or match["escape"] or match["hex"]
     return bytes([int(hexadecimal, 16) if hexadecimal else int(match["decimal"])])
-
-
-def base64_forms(secret: bytes) -> set[bytes]:
-    """The forms of a secret inside base64-encoded data, in both alphabets."""
-    forms = set()
-    for before in range(3):
-        encoded = base64.b64encode(bytes(before) + secret)
-        # Without the characters that also depend on the bytes before and after the secret.
-        first = (0, 2, 3)[before]
-        last = len(encoded) - (0, 3, 2)[(before + len(secret)) % 3]
-        core = encoded[first:last]
-        forms |= {core, core.replace(b"+", b"-").replace(b"/", b"_")}
-    return forms
 
 
 def plain(text: str) -> str:

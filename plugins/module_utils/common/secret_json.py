@@ -10,12 +10,14 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import secret_arguments
 from ansible_collections.katago.fleet.plugins.module_utils.common.secret_names import (
+    holds_names,
     is_container,
     is_secret_name,
+    is_setting,
     names_next,
 )
 
-_LIST_START, _LIST_CLOSE, _COMMA = "[],"
+_OBJECT_START, _LIST_START, _LIST_CLOSE, _COMMA, _COLON = "{[],:"
 _JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]|[^"{}\[\]:,\s]+')
 
 
@@ -34,21 +36,22 @@ class _Level:
     kind: str
     name: str
     secret: bool
+    names: bool = False
     key: str = ""
-    named: str = ""
 
 
 def strings(text: str) -> Iterator[tuple[int, int, str, Context]]:
     """The strings of valid JSON except keys: start, end, literal and context."""
     levels: list[_Level] = [_Level("", "", False)]
     tokens = [(match.start(), match.end(), match[0]) for match in _JSON_TOKEN.finditer(text)]
-    secrets = _positions(tokens)
+    secrets, named = _positions(tokens), _named(tokens)
     for index, (start, end, token) in enumerate(tokens):
         level = levels[-1]
         if token in ("{", "["):
             name = level.key if level.kind == "{" else level.name
             below = is_container(name) or (token == _LIST_START and is_secret_name(name))
-            levels.append(_Level(token, name, below or (level.secret and token == _LIST_START)))
+            names = token == _OBJECT_START and holds_names(name)
+            levels.append(_Level(token, name, below or (level.secret and token == _LIST_START), names))
         elif token in ("}", "]"):
             levels.pop()
         elif token not in (",", ":"):
@@ -56,14 +59,31 @@ def strings(text: str) -> Iterator[tuple[int, int, str, Context]]:
                 level.key = str(json.loads(token))
                 continue
             key = level.key if level.kind == "{" else level.name
-            secret = level.secret or (level.kind == "{" and is_secret_name(key))
-            if level.kind == "{":
-                if key.lower() in ("name", "key", "id", "field", "variable"):
-                    level.named = str(json.loads(token))
-                elif key.lower() in ("value", "val", "content", "data") and is_secret_name(level.named):
-                    secret = True
+            secret = level.secret or index in named or (level.kind == "{" and is_secret_name(key))
+            if level.names and token[0] == '"' and not is_setting(key):
+                secret = True
             path = (level.key,) if len(levels) == 2 and level.kind == "{" else ()
             yield start, end, token, Context(path, key, secret, secrets.get(index))
+
+
+def _named(tokens: Sequence[tuple[int, int, str]]) -> set[int]:
+    """The values of objects that name a secret, such as `{"value": "X", "name": "DB_PASSWORD"}`."""
+    secrets: set[int] = set()
+    levels: list[tuple[list[str], list[int]]] = []
+    for index, (_, _, token) in enumerate(tokens):
+        if token in ("{", "["):
+            levels.append(([], []))
+        elif token in ("}", "]"):
+            names, values = levels.pop()
+            if any(map(is_secret_name, names)):
+                secrets.update(values)
+        elif token == _COLON and tokens[index + 1][2][0] == '"' and levels:
+            key = str(json.loads(tokens[index - 1][2])).lower()
+            if key in ("name", "key", "id", "field", "variable"):
+                levels[-1][0].append(str(json.loads(tokens[index + 1][2])))
+            elif key in ("value", "val", "content", "data"):
+                levels[-1][1].append(index + 1)
+    return secrets
 
 
 def _positions(tokens: Sequence[tuple[int, int, str]]) -> dict[int, tuple[int, int]]:

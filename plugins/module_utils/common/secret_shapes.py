@@ -8,54 +8,66 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ansible_collections.katago.fleet.plugins.module_utils.common.secret_names import MARK, is_harmless
 
 # The pattern is tried if the lower-cased text contains one of the words. The group `value` is redacted.
-_Shape = tuple[tuple[str, ...], re.Pattern[str]]
+Shape = tuple[tuple[str, ...], re.Pattern[str]]
 
 
-def _shape(*anchors: str, pattern: str, flags: int = re.I) -> _Shape:
+def _shape(*anchors: str, pattern: str, flags: int = re.I) -> Shape:
     return anchors, re.compile(pattern, flags)
 
 
 _SLASH = r"(?:\\{0,8}/)"
 _REST_OF_ADDRESS = r"[^\s\"'<>\\]+(?:\\{1,8}/[^\s\"'<>\\]+)*"
+_PREFIXES = tuple(
+    " ".join(
+        (
+            "hf_ api_org_ sk- rk- pk- sk_live_ sk_test_ rk_live_ rk_test_ pk_live_ pk_test_ npm_ dckr_pat_",
+            "dckr_oat_ pypi- glpat- glptt- gldt- glrt- glcbt- glsoat- gloas- shpat_ shpca_ shppa_ shpss_",
+            "sq0atp- sq0csp- sq0idp- EAAA whsec_ dop_v1_ doo_v1_ lin_api_ figd_ r8_ gsk_ xai- glsa_ glc_",
+            "tskey- ntn_ secret_ ATATT ATCTT ATBB nvapi- rubygems_ pat-na1- pat-eu1- pplx- GOCSPX- PMAK-",
+            "NRAK- NRII- CFPAT- CCIPAT_ sntrys_ sntryu_ sbp_ sb_secret_ pscale_tkn_ pscale_pw_ pscale_oauth_",
+            "xkeysib- xsmtpsib- CLOJARS_ bkua_ HRKU- lsv2_pt_ lsv2_sk_ shippo_live_ shippo_test_ FLWSECK",
+            "phx_",
+            "KGAT_ dp.pt. dp.st. dp.ct. dp.sa. dp.scim. dp.audit. tvly- pcsk_ jina_ FlyV1 fm2_ nfp_ tfp_",
+            "rdme_ duffel_live_ duffel_test_ ops_eyJ syt_ csk- LTAI AKIDz AKCp ABSK",
+        )
+    ).split()
+)
+"""Prefixes that services give their tokens."""
+_LONG_PREFIXES = tuple(
+    " ".join(
+        (
+            "dapi pul- sqp_ squ_ sqa_ re_ fc- e2b_ rnd_ pnu_ sdk- mob- napi_ key- tk_ fw_ pa- ak- as- oy2",
+            "cio",
+            "AKID EZAK EZTK fio-u- p8e- tk-us- SK",
+        )
+    ).split()
+)
+"""Prefixes that other words have too. Only a long word with digits is a token."""
+
+
+def _any(words: tuple[str, ...]) -> str:
+    return "|".join(map(re.escape, words))
+
+
+def _anchors(words: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(str.lower, words))
+
+
 _SHAPES = (
     _shape(
-        *("hf_", "sk-", "pk-", "sk_", "rk_", "npm_", "dckr_", "pypi-", "glpat-", "glptt-", "gldt-", "glrt-"),
-        *(
-            "shp",
-            "sq0",
-            "eaaa",
-            "whsec_",
-            "dop_v1_",
-            "lin_api_",
-            "pat-",
-            "key-",
-            "fig",
-            "r8_",
-            "gsk_",
-            "xai-",
-        ),
-        *(
-            "glsa_",
-            "glc_",
-            "tskey-",
-            "ntn_",
-            "secret_",
-            "atatt",
-            "atctt",
-            "nvapi-",
-            "ddp_",
-            "doo_v1_",
-            "rubygems_",
-        ),
-        pattern=r"(?<![A-Za-z0-9])(?P<value>(?:hf_|api_org_|[srp]k-(?:ant-|proj-|or-|lf-)?|[srp]k_(?:live|test)_|npm_"
-        r"|dckr_(?:pat|oat)_|pypi-|glpat-|glptt-|gldt-|glrt-|shp(?:at|ca|pa|ss)_|sq0(?:atp|csp|idp)-|EAAA|whsec_"
-        r"|do[op]_v1_|lin_api_|figd_|r8_|gsk_|xai-|glsa_|glc_|tskey-|ntn_|secret_|AT[AC]TT3?|nvapi-|rubygems_"
-        r"|pat-(?:na1|eu1)-|key-(?=[0-9a-f]{32}))(?=[\w.=+/-]{0,40}[0-9A-Z])[\w.=+/-]{10,})",
+        *_anchors(_PREFIXES),
+        pattern=rf"(?<![A-Za-z0-9])(?P<value>(?:{_any(_PREFIXES)})(?=[\w.=+/-]{{0,40}}[0-9A-Z])[\w.=+/-]{{10,}})",
+        flags=0,
+    ),
+    _shape(
+        *_anchors(_LONG_PREFIXES),
+        pattern=rf"(?<![\w.-])(?P<value>(?:{_any(_LONG_PREFIXES)})(?=[A-Za-z_-]{{0,64}}\d[A-Za-z_-]{{0,64}}\d)[\w-]{{26,}})"
+        r"(?![\w/.])",
         flags=0,
     ),
     _shape(
@@ -63,6 +75,24 @@ _SHAPES = (
         pattern=r"(?<![A-Za-z0-9])(?P<value>gh[pousr]_[A-Za-z0-9]{16,}|github_pat_\w{16,}|xox[a-z]-[\w-]{10,}"
         r"|xapp-[\w-]{10,}|hv[sbr]\.[\w-]{16,}|AIza[\w-]{20,}|ya29\.[\w.-]{10,}|1//0[\w-]{20,}"
         r"|SG\.[\w-]{10,}(?:\.[\w-]{10,})?|eyJ[\w-]{8,}\.[\w-]{8,}(?:\.[\w-]*){0,3}|AGE-SECRET-KEY-[A-Z0-9-]{10,})",
+        flags=0,
+    ),
+    _shape(".atlasv1.", pattern=r"(?<!\w)(?P<value>[A-Za-z0-9]{10,20}\.atlasv1\.[\w=-]{20,})"),
+    _shape(
+        "pat",
+        "dt0",
+        pattern=r"(?<!\w)(?P<value>(?:pat\w{14}|dt0[a-z]\d\d\.[A-Z0-9]{24})\.[A-Za-z0-9]{32,})",
+        flags=0,
+    ),
+    _shape("8q~", pattern=r"(?<!\w)(?P<value>\w{3}8Q~[\w.~-]{30,})", flags=0),
+    _shape("-us", pattern=r"(?<!\w)(?P<value>[0-9a-f]{32}-us\d{1,2})(?!\w)", flags=0),
+    _shape("sha256~", pattern=r"(?<!\w)(?P<value>sha256~[\w-]{20,})", flags=0),
+    # The prefix of a service and a long word of letters and digits.
+    _shape(
+        *("_", "-"),
+        pattern=r"(?<![\w/.@+-])(?!sha\d)(?P<value>[A-Za-z][A-Za-z0-9]{1,9}[_-](?:[A-Za-z0-9]{1,8}[_-]){0,2}"
+        r"(?=[A-Za-z]{0,64}\d[A-Za-z]{0,64}\d[A-Za-z]{0,64}\d)"
+        r"(?![0-9a-fA-F]{20,}(?!\w))[A-Za-z0-9]{24,})(?![\w/.])",
         flags=0,
     ),
     # Part of the anchors above in capitals.
@@ -100,7 +130,7 @@ _SHAPES = (
         "webhook.office.com",
         "ntfy.sh",
         pattern=rf"(?:hooks\.slack(?:-gov)?\.com|hooks\.zapier\.com|hc-ping\.com|[\w.-]{{1,80}}\.logic\.azure\.com(?::\d+)?"
-        rf"|[\w.-]{{1,80}}\.powerplatform\.com(?::\d+)?|[\w-]{{1,80}}\.webhook\.office\.com)"
+        rf"|[\w.-]{{1,80}}\.powerplatform\.com(?::\d+)?|[\w-]{{1,80}}\.webhook\.office\.com|ntfy\.sh)"
         rf"(?:{_SLASH}(?:services|workflows|hooks|webhookb2|catch|ping)(?={_SLASH}))?{_SLASH}(?P<value>{_REST_OF_ADDRESS})",
     ),
     _shape(
@@ -115,6 +145,12 @@ _SHAPES = (
         pattern=r"(?<=://)(?:[^\s/@:\"'\\\[]{0,256}):(?!\d{1,5}(?:/|$|\s))(?P<value>[^\s\"'\\<>]{1,1024})(?=@)",
     ),
     _shape("://", pattern=r"(?<=://)(?P<value>[^\s/@:\"'\\\[]{16,1024})(?=@)"),
+    # A user without a password in an address of the web is a token.
+    _shape(
+        *("http://", "https://", "ws://", "wss://"),
+        pattern=r"(?<=[ps]://)(?<!sftp://)(?!(?:git|user(?:name)?|anonymous|oauth2|x-access-token|me)@)"
+        r"(?P<value>[^\s/@:\"'<>\\\[]{4,1024})(?=@[\w\[])",
+    ),
     _shape(
         "@",
         pattern=r"(?<![\w./:@-])(?!(?:sftp|ssh|scp|git|mailto|sip|xmpp|acct|user|from|to)\b)[\w.-]{1,64}:"
@@ -134,9 +170,33 @@ _SHAPES = (
         "<<<",
         pattern=r"(?:sudo\s{1,4}-S|cryptsetup|stdin|passwd|\bsu\b)[^<]{0,200}<<<\s{0,4}[\"']?(?P<value>[^\"'\s]{1,256})",
     ),
+    _shape("macopt", pattern=r"-macopt['\",]{0,2}\s{1,4}['\"]?(?:hex)?key:(?P<value>[^\s\"'\\]+)"),
     _shape("pass:", pattern=r"(?<![\w-])pass:(?P<value>[^\s\"'\\]+)"),
     _shape(
         "bearer", pattern=r"\bbearer\s+(?P<value>[\w.~+/-]{16,}=*|(?=[A-Za-z._~+/-]{0,64}\d)[\w.~+/-]{8,}=*)"
+    ),
+    _shape(
+        "login",
+        pattern=r"\b(?:vault|bao)['\",]?\s{1,4}['\"]?login['\",]?\s{1,4}['\"]?(?P<value>[^\s\"'=-][^\s\"'=]{3,255})",
+    ),
+    # The second argument of a call that logs in, as of smtplib.
+    _shape(
+        "login(",
+        "authenticate(",
+        pattern=r"\b(?:login|authenticate)\(\s{0,8}(?P<quote>[\"'])[^\"']{0,256}(?P=quote)\s{0,8},\s{0,8}[\"'](?P<value>[^\"']{1,512})",
+    ),
+    _shape("from-literal", pattern=r"--from-literal[= ][\"']?[\w.-]{1,253}=(?P<value>[^\s\"']{1,1024})"),
+    # A program that prints the password of a repository.
+    _shape(
+        *("password-command", "password_command"),
+        pattern=r"password[_-]command[= ]{1,3}[\"']?(?:/\S{0,64}/)?(?:echo|printf)\s{1,4}(?:-\w\s{1,4})?"
+        r"(?:[\"']?%s(?:\\n)?[\"']?\s{1,4})?[\"']?(?P<value>[^\s\"']{1,512})",
+    ),
+    # The users of Valkey and Redis.
+    _shape(
+        *(" on", " off", " reset"),
+        pattern=r"\b(?:user|setuser)\s{1,4}[\w.-]{1,64}\s{1,4}(?:on|off|reset)\b[^>#\n]{0,128}?\s(?:>|#(?=[0-9a-f]{64}(?!\w)))"
+        r"(?P<value>[^\s/>][^\s]{3,512})",
     ),
     _shape("setcredential", pattern=r"SetCredential(?:Encrypted)?=[^:\s]+:(?P<value>.+)"),
     # .pgpass: host:port:database:user:password
@@ -159,12 +219,16 @@ _AWS_SECRET = 40
 _CLASSES = re.compile(r"[a-z]+|[A-Z]+|\d+")
 
 
-def applicable(lowered: str) -> list[_Shape]:
-    """The shapes that may occur in a text, by its lower-cased form."""
-    return [shape for shape in _SHAPES if any(anchor in lowered for anchor in shape[0])]
+def applicable(lowered: str, among: Sequence[Shape] = _SHAPES) -> list[Shape]:
+    """The shapes that may occur in a text, by its lower-cased form, with the words that are in the text."""
+    shapes = []
+    for anchors, pattern in among:
+        if there := tuple([anchor for anchor in anchors if anchor in lowered]):
+            shapes.append((there, pattern))
+    return shapes
 
 
-def spans(line: str, shapes: list[_Shape]) -> Iterator[tuple[int, int]]:
+def spans(line: str, shapes: list[Shape]) -> Iterator[tuple[int, int]]:
     """Where secrets of these shapes are in a line: start and end, not in order."""
     for _, pattern in shapes:
         for match in pattern.finditer(line):

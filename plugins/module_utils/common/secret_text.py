@@ -16,10 +16,12 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
     secret_arguments,
+    secret_audit,
     secret_json,
     secret_names,
     secret_prose,
     secret_shapes,
+    secret_shell,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common.secret_names import (
     MARK,
@@ -36,13 +38,37 @@ _CLOSING = "])},;"
 _QUOTES = ('"', "'")
 _BRACKETS = {"[": "]", "(": ")", "{": "}"}
 _COLOURS = re.compile(r"\x1b\[[0-9;:?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]{0,256}(?:\x07|\x1b\\)")
+# With the marks that are letters of other scripts.
+_LETTERS = r"\w\u0300-\u036f\u0900-\u0d7f\u0e31-\u0e4e"
+_SPACE = r"[ \t\u00a0\u202f\u3000]"
 _KEY = re.compile(
-    r"(?<![\w$])(?P<key>[A-Za-z_][\w.-]{0,63}(?:\[\w{0,32}\])?)(?P<close>[\"'\\\]*]{0,8})"
-    r"(?P<separator>[ \t]{0,16}(?:=>|[?+:]=|\??:(?!:)|={1,3}|\.{3,80}|%3[dD]"
-    r"|\\{1,8}u003[dD]|&#61;)[ \t]{0,64})"
+    rf"(?<!\w)(?<!\w\$)(?P<key>[^\W\d][{_LETTERS}.-]{{0,63}}(?:\[\w{{0,32}}\])?)(?P<close>[\"'\\\]*]{{0,8}})"
+    rf"(?P<separator>{_SPACE}{{0,16}}(?:=>|[?+:]=|\??:(?!:)|::(?=[ \t])|={{1,3}}|\.{{3,80}}|%3[dD]"
+    rf"|\\{{1,8}}u003[dD]|&#61;|<-|(?:->|→)(?=[ \t]{{0,16}}\S)|[\uff1a\uff1d]){_SPACE}{{0,64}})"
 )
+_CALL = re.compile(r"(?<![\w$])(?P<key>[A-Za-z_][\w.]{0,63})\([ \t]{0,8}(?=[^\s)]|$)")
+_CALL_VALUE = re.compile(r"(?!self\)|cls\)|this\)|args\))[^\s(),;\"'.=]{4,256}(?=\))")
+_LIKELY_VALUE = re.compile(r"[\"']?(?P<value>[^\s,;&\"'<>()]{8,512})")
+# What follows the mark of a secret in base64-encoded data.
+_END_OF_BASE64 = re.compile(r"\][\w+/-]{1,3}={1,2}\s*")
 _PAIR = re.compile(
-    r"[bu]?(?P<quote>[\"'])(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)\s{0,8},\s{0,8}(?=[bBuU]?[\"'])"
+    r"[bu]?(?P<quote>[\"'])(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)\s{0,8},(?:\s|\\n){0,32}(?=[bBuU]?[\"'])"
+)
+# The first element of a pair whose second one is on the next line.
+_FIRST_OF_PAIR = re.compile(
+    r"(?P<open>[(\[{]?)\s{0,8}(?:<<)?[bu]?(?P<quote>[\"'])(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)(?:>>)?"
+    r"\s{0,8},\s{0,8}(?:(?:#|//|%).{0,256})?$"
+)
+_OPENING = re.compile(r"[(\[{][ \t]*$")
+_CLOSING_LINE = re.compile(r"[ \t]*[)\]}]")
+# Pairs of Erlang and Elixir, and of Lisp.
+_TUPLE = re.compile(
+    r"\{\s{0,8}(?:<<)?(?P<quote>[\"']?)(?P<key>[A-Za-z_][\w.-]{0,63})(?P=quote)(?:>>)?\s{0,8},\s{0,8}"
+    r"(?:<<)?(?=[\"']|$)"
+)
+_LISP = re.compile(
+    r"\(\s{0,8}(?:(?:def\w{1,16}|setq|setf)\s{1,8}\(?)?[:*]?(?P<key>[A-Za-z_][\w-]{0,63})\*?(?:\s[^()\"]{0,64}\))?"
+    r"\s{1,8}(?:\.\s{1,8})?(?=\")"
 )
 _NEXT_KEY = re.compile(r"[ \t]+[\"']?[A-Za-z_][\w.-]{0,63}=(?!=)")
 _NEXT_ENTRY = re.compile(r",\s*[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s*[:=]")
@@ -50,6 +76,11 @@ _QUOTE = re.compile(r"[bBuUrRfF]{0,2}(?P<escape>\\{0,16})(?P<quote>\"\"\"|'''|[\
 _OBJECT = re.compile(r"\{\s*(?:[\"']?[\w.-]+[\"']?\s*[:=]|\}?\s*,?\s*$|\}\s*[,;)}\]])")
 _MAPPING = re.compile(r"[\"']?[A-Za-z_][\w.-]{0,63}[\"']?\s*:(?:\s|$)")
 _BLOCK = re.compile(r"[|>][+-]?\d?[+-]?\s*(?:#.*)?$")
+# Anchors and tags of YAML, which stand before a value.
+_PROPERTIES = re.compile(
+    r"(?:[&!][\w!/.:-]{0,64}[ \t]{1,8}){0,3}(?:[&!][\w!/.:-]{0,64}[ \t]*|[|>][+-]?\d?[+-]?\s*)(?:#.*)?$"
+)
+_ENTRY = re.compile(r"[\"']?(?P<key>[^\W\d][\w.@-]{0,63})[\"']?\s*:\s+(?P<value>[^\s{].*)")
 _NUMBERS = re.compile(r"[-\d.,\s\[\]]+")
 _SPACED = re.compile(
     r"\b(?:pass|api|access|private|secret|pre-?shared|shared|signing|encryption|master|license|recovery|storage"
@@ -68,6 +99,17 @@ _ELEMENT = re.compile(
 )
 _PLIST = re.compile(r"<key>(?P<name>[^<]{1,128})</key>\s{0,16}(?:<\w{1,16}>(?P<value>[^<]{1,8192})|$)")
 _ATTRIBUTE = re.compile(r"\b(?:name|key|id|property)\s{0,4}=\s{0,4}[\"'](?P<name>[^\"']{1,128})[\"']", re.I)
+_OPEN_ELEMENT = re.compile(r"\s*<(?P<tag>[\w.:-]{1,64})(?:\s[^<>]{0,512})?")
+_VALUE_ATTRIBUTE = re.compile(
+    r"\b(?:value|val|content|data|text|plain)\s{0,4}=\s{0,4}(?P<quote>[\"'])(?P<value>.{1,1024}?)(?P=quote)",
+    re.I,
+)
+_VALUE_NAMED = re.compile(
+    r"\b(?:value|val|content|data)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}(?P<quote>\\{0,4}[\"'])?(?P<value>[^\"',;\s]{1,512})"
+    r"[\"'\\]{0,4}[\s,;]{1,8}[\"'\\]{0,4}(?:name|key|id|field|property|variable)[\"'\\]{0,4}\s{0,4}[:=]"
+    r"\s{0,4}[\"'\\]{0,4}(?P<name>[\w.-]{2,64})",
+    re.I,
+)
 _NAME_ALONE = re.compile(
     r"\s*(?:- )?[\"']?(?:name|key|id|field|variable)[\"']?\s*[:=]\s*[\"']?(?P<name>[\w.-]{2,64})[\"']?,?\s*",
     re.I,
@@ -81,6 +123,9 @@ _NAMED_VALUE = re.compile(
     r"[\s,;]{1,8}[\"'\\]{0,4}(?:value|val|content|data)[\"'\\]{0,4}\s{0,4}[:=]\s{0,4}",
     re.I,
 )
+_PAM_MODULE = re.compile(r"pam_\w{1,16}\($")
+_PROGRAM_OF_JOURNAL = re.compile(r"(?:ch|g)?passwd\[\d{2,}\]")
+_LONGEST_PHRASE = 32
 _SCHEME = re.compile(r"(?:bearer|basic|negotiate|token|apikey|ntlm|aws4-hmac-sha256)\s+(?=\S)", re.I)
 _HEADERS = frozenset(("authorization", "proxyauthorization", "xauthorization"))
 _URL_WORD = re.compile(r"[^\s\"'<>]+")
@@ -99,7 +144,16 @@ _ARGUMENT = re.compile(
     re.S,
 )
 _QUOTED_ARGUMENT = re.compile(r"[\[({]*(?P<quote>\\*[\"'])(?P<inner>.*?)(?P=quote)[\])},;]*", re.S)
-_SHORTEST = 4
+# An option at the end of a line, and the argument that stands alone on the next one.
+_FLAG_AT_END = re.compile(
+    r"(?:^|[\s\"'\[(,])--?(?P<name>[A-Za-z][\w.-]{0,64})(?:[\"'],?|,)?[ \t]*(?:\\[ \t]*)?\r?$"
+)
+_ARGUMENT_ALONE = re.compile(
+    r"[ \t]*(?:- )?(?:(?P<quote>[\"'])(?P<quoted>.*?)(?P=quote)|(?P<bare>[^\s\"'-][^\s\"']*?))"
+    r"(?:[\])]{0,4},?|[ \t]*\\)?[ \t]*\r?"
+)
+_SHORTEST = 3
+_LONGEST_CALL = 4096
 _MOST_BACKSLASHES = 64
 _REPEATED = 80
 _LONGEST_LIST = 1 << 14
@@ -120,18 +174,29 @@ def redact(text: str) -> tuple[str, int]:
 
 @dataclass(frozen=True)
 class _Block:
-    """The value of a key continues on deeper lines. `listed`: also on lines of a list at the same depth."""
+    """The value of a key continues on deeper lines.
+
+    `listed`: also on lines of a list at the same depth. `names`: its keys are names of secrets or settings.
+    """
 
     indent: int
     listed: bool
     literal: bool
+    names: bool = False
 
 
 @dataclass(frozen=True)
 class _Until:
-    """The value continues up to a line with its closing text."""
+    """The value continues up to a line with its closing text. `whole`: the line has nothing else."""
 
     closing: str
+    whole: bool = False
+
+    def at(self, line: str) -> int:
+        """Where the closing text is in a line; -1 if it is not there."""
+        if self.whole:
+            return line.find(self.closing) if line.strip() == self.closing else -1
+        return line.find(self.closing)
 
 
 @dataclass(frozen=True)
@@ -140,6 +205,7 @@ class _Next:
 
     `quoted`: only if it is in quotes, because the value before it was. `prompt`: the key may be a prompt.
     `settings`: the key may hold a mapping of settings. `named`: after a key such as `value`.
+    `argument`: only if it stands alone, because an option was before it.
     """
 
     indent: int = 0
@@ -147,6 +213,7 @@ class _Next:
     prompt: bool = False
     settings: bool = False
     named: bool = False
+    argument: bool = False
 
 
 @dataclass(frozen=True)
@@ -165,7 +232,12 @@ class _Scan:
         self._depth = depth
         self._memory = memory
         self._flow_from = 0
+        self._names_until = 0
+        self._blocks: list[_Block] = []
         self._pending: _Block | _Until | _Next | None = None
+        self._stems: list[str] = []
+        self._shapes: Sequence[secret_shapes.Shape] = ()
+        self._dialogue: secret_shell.Dialogue | None = None
         self._lines: Sequence[str] = ()
         self._at = 0
 
@@ -180,18 +252,24 @@ class _Scan:
         entries = [secret_json.parsed(line) for line in lines]
         messages = self._messages(entries)
         before, self._lines = (self._lines, self._at), lines
+        # Most words of the tables are nowhere in the text, so that no line has to be searched for them.
+        lowered = secret_names.folded(_COLOURS.sub("", "\n".join(lines)))
+        self._stems = [stem for stem in secret_names.STEMS if stem in lowered]
+        self._shapes = secret_shapes.applicable(lowered)
+        is_script = any(anchor in lowered for anchor in secret_shell.ANCHORS)
+        self._dialogue = secret_shell.Dialogue() if is_script else None
         redacted = []
         for index, line in enumerate(lines):
             self._at = index
             if entries[index] is None:
                 redacted.append(self._plain(line))
             else:
-                self._pending = None
+                self._pending, self._blocks = None, []
                 message = messages.get(index)
                 changed = message is not None and message != entries[index]["MESSAGE"]
                 known = line in self._memory.clean and not changed
                 redacted.append(line if known else self._json(line, message))
-        (self._lines, self._at), self._pending = before, None
+        (self._lines, self._at), self._pending, self._blocks = before, None, []
         return redacted
 
     def _messages(self, entries: Sequence[Any]) -> dict[int, str]:
@@ -265,35 +343,59 @@ class _Scan:
         return line if redacted == colourless or self.count == before else redacted
 
     def _continued(self, line: str) -> str:
-        pending, self._pending = self._pending, None
         indent = len(line) - len(line.lstrip())
         bare = line.strip()
+        pending, self._pending = self._pending or self._enclosing(indent, bare), None
         if isinstance(pending, _Until):
-            at = line.find(pending.closing)
+            at = pending.at(line)
             if at < 0:
                 self._pending = pending
                 return line[:indent] + self._marked(bare)
             return line[:indent] + self._marked(line[indent:at]) + self._continued(line[at:])
         if isinstance(pending, _Block):
-            item = bare.startswith("- ") and indent == pending.indent and pending.listed
-            if not bare or indent > pending.indent or item:
-                self._pending = pending
-                dash = "- " if bare.startswith("- ") and not pending.literal else ""
-                if not pending.literal and _MAPPING.match(bare.removeprefix(dash)):
-                    return self._line(line)
-                return line[:indent] + dash + self._marked(bare.removeprefix(dash))
-            return self._line(line)
+            return self._in_block(line, indent, bare, pending)
         if isinstance(pending, _Next) and bare:
             return self._next(line, indent, pending)
         if isinstance(pending, _Next):
             self._pending = pending
         return self._line(line)
 
+    def _enclosing(self, indent: int, bare: str) -> _Block | None:
+        """The block of names that a line belongs to."""
+        while bare and self._blocks and not _belongs(indent, bare, self._blocks[-1]):
+            self._blocks.pop()
+        return self._blocks[-1] if self._blocks else None
+
+    def _in_block(self, line: str, indent: int, bare: str, block: _Block) -> str:
+        if bare and not _belongs(indent, bare, block):
+            self._pending = self._enclosing(indent, bare)
+            return self._continued(line) if self._pending else self._line(line)
+        self._pending = block
+        dash = "- " if bare.startswith("- ") and not block.literal else ""
+        content = bare.removeprefix(dash)
+        if block.literal or not _MAPPING.match(content):
+            return line[:indent] + dash + self._marked(content)
+        entry = _ENTRY.match(content) if block.names else None
+        if entry is None or secret_names.is_setting(entry["key"]) or is_secret_name(entry["key"]):
+            return self._line(line)
+        if entry["value"].isdigit() or _BLOCK.match(entry["value"]):
+            return line
+        start = line.index(content) + entry.start("value")
+        quoted = entry["value"][0] in _QUOTES and entry["value"][-1] == entry["value"][0]
+        start, end = (start + 1, len(line.rstrip()) - 1) if quoted else (start, len(line.rstrip()))
+        return line[:start] + self._marked(line[start:end]) + line[end:]
+
     def _next(self, line: str, indent: int, pending: _Next) -> str:
         if pending.named:
             named = _NAMED_ON_NEXT_LINE.match(line)
             group = "value" if named and named["value"] else "element"
             return self._spans(line, [named.span(group)]) if named else self._line(line)
+        if pending.argument:
+            alone = _ARGUMENT_ALONE.fullmatch(line)
+            redacted = (
+                self._spans(line, [alone.span("quoted" if alone["quote"] else "bare")]) if alone else line
+            )
+            return self._line(redacted)
         quote = _QUOTE.match(line, indent)
         if quote:
             start, end = self._quoted(line, indent, quote)
@@ -311,22 +413,33 @@ class _Scan:
             return line
         if pieces := secret_json.embedded(line):
             return self._with_json(line, pieces)
-        lowered = line.lower()
+        lowered = secret_names.folded(line)
         if "%" in line:
             line = self._decoded(line)
-        line = self._spans(line, secret_shapes.spans(line, secret_shapes.applicable(lowered)))
-        if not any(stem in lowered for stem in secret_names.STEMS) and not (
-            "-" in line and " " in line.strip()
-        ):
+        if any(anchor in line for anchor in secret_audit.ANCHORS):
+            line = self._spans(line, secret_audit.spans(line))
+        line = self._spans(line, secret_shapes.spans(line, secret_shapes.applicable(lowered, self._shapes)))
+        if self._dialogue:
+            line = self._spans(line, self._dialogue.spans(line))
+        if not any(stem in lowered for stem in self._stems) and not ("-" in line and " " in line.strip()):
             return line
         if (name := _NAME_ALONE.fullmatch(line)) and is_secret_name(name["name"]):
             self._pending = _Next(named=True)
             return line
+        document = secret_shell.document_end(line)
         if "<" in line:
             line = self._elements(line)
+        line = self._spans(line, self._before_names(line))
+        line = self._spans(line, secret_shell.spans(line))
         line = self._arguments(line)
         line = self._keys(line)
-        return self._spans(line, secret_prose.spans(line))
+        line = self._spans(line, secret_prose.spans(line))
+        if document:
+            self._expect_document(document)
+        flag = _FLAG_AT_END.search(line) if self._pending is None and "-" in line else None
+        if flag and is_secret_name(flag["name"]):
+            self._pending = _Next(argument=True)
+        return line
 
     def _with_json(self, line: str, pieces: Sequence[tuple[int, int]]) -> str:
         """Redact a line that has JSON objects at these places."""
@@ -351,7 +464,7 @@ class _Scan:
 
         def decoded(match: re.Match[str]) -> str:
             text = match[0]
-            if not _ENCODED_SEPARATOR.search(text):
+            if not _ENCODED_SEPARATOR.search(text) or text.endswith(".deb"):
                 return text
             plain = urllib.parse.unquote(text, errors="surrogateescape")
             if plain == text or self._depth >= _DEEPEST:
@@ -372,9 +485,12 @@ class _Scan:
         for match in _ELEMENT.finditer(line):
             attribute = _ATTRIBUTE.search(match["attributes"])
             name = match["tag"].rpartition(":")[2]
-            if match["attributes"].endswith("/") or not (
-                is_secret_name(name) or (attribute and is_secret_name(attribute["name"]))
-            ):
+            if not (is_secret_name(name) or (attribute and is_secret_name(attribute["name"]))):
+                continue
+            first = match.start("attributes")
+            values = _VALUE_ATTRIBUTE.finditer(match["attributes"])
+            spans += [(first + each.start("value"), first + each.end("value")) for each in values]
+            if match["attributes"].endswith("/"):
                 continue
             if match["rest"].strip():
                 spans.append(match.span("rest"))
@@ -386,7 +502,21 @@ class _Scan:
                     spans.append(match.span("value"))
                 else:
                     self._pending = _Next(named=True)
+        opened = _OPEN_ELEMENT.fullmatch(line)
+        if opened and is_secret_name(opened["tag"].rpartition(":")[2]):
+            self._pending = _Next(named=True)
         return self._spans(line, spans)
+
+    def _before_names(self, line: str) -> Iterator[tuple[int, int]]:
+        """Where values are before the name that says that they are secrets."""
+        for match in _VALUE_NAMED.finditer(line):
+            if is_secret_name(match["name"]):
+                yield match.span("value")
+        following = self._lines[self._at + 1] if self._at + 1 < len(self._lines) else ""
+        if (value := _NAMED_ON_NEXT_LINE.match(line.lstrip(" -"))) and value["value"]:
+            name = _NAME_ALONE.fullmatch(following)
+            if name and is_secret_name(name["name"]):
+                yield len(line) - len(value["value"]), len(line)
 
     def _arguments(self, line: str) -> str:
         """Redact command lines, also as lists of quoted arguments."""
@@ -402,7 +532,8 @@ class _Scan:
             word = arguments[index]
             in_quotes = line[places[index] - 1 : places[index]] in _QUOTES
             # The value of a key, which may have several words.
-            if start and word[start - 1] == "=" and not in_quotes and not word.startswith("-"):
+            is_key = start and word[start - 1] == "=" and not in_quotes and not word.startswith("-")
+            if is_key and is_secret_name(word[: start - 1]):
                 continue
             # The quotes of `--password='two words'` stay.
             if end - start > 2 and word[start] == word[end - 1] and word[start] in "\"'":
@@ -416,37 +547,57 @@ class _Scan:
         """Redact the values of keys, from left to right."""
         opened = re.search(r"[{(]", line)
         self._flow_from = opened.start() if opened else len(line)
+        self._names_until = 0
         parts, at = [], 0
-        for match in _matches((_KEY, _PAIR, _NAMED_VALUE, _FOR_WHOM), line):
+        patterns = (_KEY, _PAIR, _FIRST_OF_PAIR, _TUPLE, _LISP, _NAMED_VALUE, _FOR_WHOM, _CALL)
+        for match in _matches(patterns, line):
             if match.start() < at:
                 continue
-            if not self._names_secret(line, match):
-                continue
-            start, end = self._value(line, match) or (0, 0)
+            if self._names_secret(line, match):
+                start, end = self._value(line, match) or (0, 0)
+            else:
+                start, end = _likely_value(line, match)
             value = line[start:end]
             if is_harmless(value) or is_harmless(value.strip(_CLOSING + "\"'")):
                 continue
-            if value.isdigit() and _counts(match.groupdict().get("key") or ""):
+            if value.isdigit() and (
+                match.start() < self._names_until or _counts(match.groupdict().get("key") or "")
+            ):
                 continue
             parts += [line[at:start], self._marked(value)]
             at = end
         return "".join([*parts, line[at:]])
 
-    @staticmethod
-    def _names_secret(line: str, match: re.Match[str]) -> bool:
+    def _names_secret(self, line: str, match: re.Match[str]) -> bool:
         if match.re is _FOR_WHOM:
             return True
+        if match.re is _CALL:
+            return secret_names.names_call(match["key"])
         if match.re is _NAMED_VALUE:
             return is_secret_name(match["name"])
         key = match["key"]
-        if match.re is _PAIR:
+        if match.re in (_PAIR, _TUPLE, _LISP):
             return secret_names.names_next(key)
+        if match.re is _FIRST_OF_PAIR:
+            return secret_names.names_next(key) and self._is_pair(match)
         before = line[max(0, match.start() - 1) : match.start()]
+        if before == "]" and _END_OF_BASE64.fullmatch(line, match.start() - 1, match.end("separator")):
+            return False
         if before in ("?", "&") and key.lower() in ("key", "sig", "code", "sas"):
             return True
         if key.startswith("SetCredential") or _ARCHITECTURE.match(line, match.end() - 1):
             return False
-        return is_secret_name(key) or bool(_SPACED.search(line, max(0, match.start() - 16), match.end("key")))
+        if match["separator"].startswith(":") and (
+            _PROGRAM_OF_JOURNAL.fullmatch(key)
+            or _PAM_MODULE.search(line, max(0, match.start() - 24), match.start())
+        ):
+            return False
+        if match.start() < self._names_until and not secret_names.is_setting(key):
+            return True
+        if is_secret_name(key) or not secret_names.ends_phrase(key):
+            return is_secret_name(key)
+        phrase = line[max(0, match.start() - _LONGEST_PHRASE) : match.end("key")]
+        return bool(_SPACED.search(phrase)) or secret_names.is_secret_phrase(phrase)
 
     def _value(self, line: str, match: re.Match[str]) -> tuple[int, int] | None:
         """The start and the end of the value after a key; None if there is none on this line."""
@@ -455,6 +606,8 @@ class _Scan:
         key = groups.get("key") or groups.get("name") or ""
         if _is_header(key) and (scheme := _SCHEME.match(line, start)):
             start = scheme.end()
+        if match.re is _CALL:
+            return self._call(line, start)
         if match.re is _KEY:
             before = line[max(0, match.start() - 24) : match.start()]
             if before.endswith(("?", "&")) and (end := _QUERY_END.search(line, start)):
@@ -466,26 +619,73 @@ class _Scan:
         if _END.match(line, start) or _BLOCK.match(line, start):
             self._pending = self._continuation(line, match, key)
             return None
+        if line[start] in "&!" and _PROPERTIES.match(line, start):
+            if self._is_deeper(line):
+                self._pending = self._continuation(line, match, key)
+            return start, len(line)
         if quote := _QUOTE.match(line, start):
             return self._quoted(line, start, quote)
         if _OBJECT.match(line, start) and not is_container(key):
+            if secret_names.holds_names(key):
+                self._names_until = line.find("}", start, start + _LONGEST_LIST)
             return None
         if not _MARKS.match(line, start) and (end_of_list := self._list_end(line, start)):
             return start + 1, end_of_list
         return start, self._bare_end(line, start, groups.get("separator") or "")
+
+    def _call(self, line: str, start: int) -> tuple[int, int] | None:
+        """The arguments of a call, without the quotes of a single argument."""
+        if start == len(line):
+            self._pending = _Next(quoted=True)
+            return None
+        bare = _CALL_VALUE.match(line, start)
+        end = line.find(")", start, start + _LONGEST_CALL)
+        quote = _QUOTE.match(line, start)
+        if bare or quote is None:
+            quoted = end > start and any(each in line[start:end] for each in _QUOTES)
+            return bare.span() if bare else (start, end) if quoted else None
+        inner, closing = self._quoted(line, start, quote)
+        after = closing + len(quote["quote"])
+        if line.startswith(",", after) and end > after:
+            return inner, end
+        return inner, closing
+
+    def _is_pair(self, match: re.Match[str]) -> bool:
+        """Whether the first element of a list that continues on the next line has only one more after it.
+
+        A list of names has more, or begins on another line.
+        """
+        if match["open"]:
+            return True
+        before = self._lines[self._at - 1] if self._at else ""
+        after = self._lines[self._at + 2] if self._at + 2 < len(self._lines) else ""
+        alone = not match.string[: match.start()].strip()
+        return alone and bool(_OPENING.search(before)) and bool(_CLOSING_LINE.match(after))
+
+    def _is_deeper(self, line: str) -> bool:
+        """Whether the next line has a larger indent."""
+        following = self._lines[self._at + 1] if self._at + 1 < len(self._lines) else ""
+        return len(following) - len(following.lstrip()) > len(line) - len(line.lstrip())
 
     def _continuation(self, line: str, match: re.Match[str], key: str) -> _Block | _Next:
         """What follows a key without a value: a block of deeper lines, a list, or one line."""
         indent = len(line) - len(line.lstrip())
         if _BLOCK.match(line, match.end()):
             return _Block(indent, listed=False, literal=True)
+        if match.re in (_FIRST_OF_PAIR, _TUPLE):
+            return _Next(indent, quoted=True)
         first = match.start() == len(line) - len(line.lstrip(" \t-\"'"))
         if not (first and match.re is _KEY and match["separator"].strip() == ":"):
             return _Next(indent, settings=secret_names.holds_settings(key))
         following = next((each for each in self._lines[self._at + 1 : self._at + 3] if each.strip()), "")
         listed = following.lstrip().startswith("- ")
         if listed or (len(following) - len(following.lstrip()) > indent and not match["close"]):
-            return _Block(indent, listed=True, literal=not secret_names.holds_settings(key) and not listed)
+            names = secret_names.holds_names(key)
+            literal = not secret_names.holds_settings(key) and not listed
+            block = _Block(indent, listed=True, literal=literal, names=names)
+            if names:
+                self._blocks.append(block)
+            return block
         return _Next(indent, prompt=not match["close"], settings=secret_names.holds_settings(key))
 
     def _quoted(self, line: str, start: int, quote: re.Match[str]) -> tuple[int, int]:
@@ -529,11 +729,31 @@ class _Scan:
         value = line[start:end].rstrip()
         return start + _trimmed_length(value)
 
+    def _expect_document(self, closing: str) -> None:
+        """A here-document continues up to its closing word; without one, for at least one line."""
+        following = self._lines[self._at + 1 : self._at + 1 + _LOOKAHEAD]
+        ends = any(line.strip() == closing for line in following)
+        self._pending = _Until(closing, whole=True) if ends else _Next()
+
     def _expect(self, closing: str) -> None:
         """The value continues up to `closing`, if that follows soon."""
         following = self._lines[self._at + 1 : self._at + 1 + _LOOKAHEAD]
         if any(closing in line for line in following):
             self._pending = _Until(closing)
+
+
+def _belongs(indent: int, bare: str, block: _Block) -> bool:
+    """Whether a line is in a block: it is deeper, or an item of the block's list."""
+    return indent > block.indent or (block.listed and indent == block.indent and bare.startswith("- "))
+
+
+def _likely_value(line: str, match: re.Match[str]) -> tuple[int, int]:
+    """The value of a key that may hold a secret, if it looks like one. An empty span otherwise."""
+    if match.re is _KEY and secret_names.is_likely_name(match["key"]):
+        value = _LIKELY_VALUE.match(line, match.end())
+        if value and secret_names.looks_generated(value["value"]):
+            return value.span("value")
+    return 0, 0
 
 
 def _counts(name: str) -> bool:

@@ -29,6 +29,8 @@ def parsed(content: str | bytes) -> object:
         return json.loads(content)
     except ValueError as error:
         raise ShapeError(f"it is not JSON: {error}") from error
+    except RecursionError as error:
+        raise ShapeError("it has too many objects inside of each other") from error
 
 
 def record(kind: type[T], value: object, place: str = "") -> T:

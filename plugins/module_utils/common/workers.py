@@ -104,6 +104,13 @@ class Measuring:
         self.entries[running.name] = {**entry, "seconds": round(time.monotonic() - running.began, 2)}
 
 
+def reap() -> None:
+    """Reap dead checks. A killed check that hangs in the kernel may exit much later."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
 def _measure(check: Callable[[], Any], pipe: int) -> None:
     """Run the check and write its entry to the pipe as one JSON object."""
     try:

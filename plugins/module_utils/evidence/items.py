@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 
+Part = Literal["host", "service", "load_balancer"]
+"""What an item belongs to: any host, one with the service, or a load balancer."""
+PARTS: tuple[Part, ...] = ("host", "service", "load_balancer")
 Tier = Literal["hot", "full"]
 TIERS: tuple[Tier, ...] = ("hot", "full")
 SECONDS: Mapping[Tier, float] = {"hot": 5, "full": 30}
@@ -23,6 +26,8 @@ KIB, MIB = 1 << 10, 1 << 20
 class Collector:
     """One item, collected by a command, from files, from an address of the service, or by a function.
 
+    Or from HAProxy: `runtime` is a command for its runtime socket.
+
     `seconds`: its deadline. `limit` and `keep`: how many bytes are kept, the `newest` or the `first`.
     `files`: may contain wildcards, `$pid` for the main process and `$group` for the path of the unit's
     control group. `fallback_files`: read instead on a host without the command. `secret_free`: the item
@@ -34,6 +39,7 @@ class Collector:
     files: tuple[str, ...] = ()
     address: str = ""
     function: str = ""
+    runtime: str = ""
     fallback_files: tuple[str, ...] = ()
     tier: Tier = "hot"
     seconds: float = 5
@@ -41,6 +47,7 @@ class Collector:
     keep: Literal["newest", "first"] = "first"
     secret_free: bool = False
     journal: bool = False
+    part: Part = "host"
 
     def resolved(self, process: Mapping[str, str]) -> Collector:
         """The same collector with `$pid` and `$group` replaced in its files."""
@@ -48,7 +55,15 @@ class Collector:
         return replace(self, files=files)
 
 
-def _journal(name: str, *matches: str, lines: int, tier: Tier, seconds: float, limit: int) -> Collector:
+def _journal(
+    name: str,
+    *matches: str,
+    lines: int,
+    tier: Tier,
+    seconds: float,
+    limit: int,
+    part: Part = "host",
+) -> Collector:
     command = (
         "journalctl",
         *matches,
@@ -59,7 +74,9 @@ def _journal(name: str, *matches: str, lines: int, tier: Tier, seconds: float, l
         "--no-pager",
         "--quiet",
     )
-    return Collector(name, command, tier=tier, seconds=seconds, limit=limit, keep="newest", journal=True)
+    return Collector(
+        name, command, tier=tier, seconds=seconds, limit=limit, keep="newest", journal=True, part=part
+    )
 
 
 def _group(*patterns: str) -> tuple[str, ...]:
@@ -68,9 +85,9 @@ def _group(*patterns: str) -> tuple[str, ...]:
 
 
 _HOT = (
-    Collector("metrics.txt", address="metrics:/metrics", limit=MIB),
-    Collector("health.json", address="server:/health"),
-    Collector("ready.json", address="server:/ready"),
+    Collector("metrics.txt", address="metrics:/metrics", limit=MIB, part="service"),
+    Collector("health.json", address="server:/health", part="service"),
+    Collector("ready.json", address="server:/ready", part="service"),
     Collector(
         "processes.txt",
         (
@@ -81,7 +98,7 @@ _HOT = (
             "--sort=-rss",
         ),
     ),
-    Collector("unit-processes.jsonl", function="processes"),
+    Collector("unit-processes.jsonl", function="processes", part="service"),
     Collector(
         "unit.txt",
         (
@@ -92,8 +109,9 @@ _HOT = (
             "ActiveEnterTimestamp,StateChangeTimestamp,MemoryCurrent,MemoryPeak,CPUUsageNSec,TasksCurrent,"
             "StatusText,WatchdogTimestamp,DropInPaths,NeedDaemonReload,ControlGroup",
         ),
+        part="service",
     ),
-    Collector("limits.txt", files=("/proc/$pid/limits",), secret_free=True),
+    Collector("limits.txt", files=("/proc/$pid/limits",), secret_free=True, part="service"),
     Collector(
         "control-group.txt",
         files=(
@@ -104,6 +122,7 @@ _HOT = (
             ),
         ),
         secret_free=True,
+        part="service",
     ),
     Collector("memory.txt", files=("/proc/meminfo", "/proc/vmstat"), secret_free=True),
     Collector("pressure.txt", files=("/proc/pressure/*",), secret_free=True),
@@ -124,16 +143,24 @@ _HOT = (
         ),
         limit=MIB,
     ),
-    Collector("gpu.txt", ("nvidia-smi", "--query"), limit=MIB),
+    Collector("gpu.txt", ("nvidia-smi", "--query"), limit=MIB, part="service"),
     Collector("kernel.txt", ("dmesg", "--time-format=iso"), limit=512 * KIB, keep="newest"),
-    Collector("history.jsonl", files=(str(paths.HISTORY),), keep="newest"),
+    Collector("history.jsonl", files=(str(paths.HISTORY),), keep="newest", part="service"),
     Collector("lock.json", files=(str(paths.HOST_LOCK),)),
     Collector(
-        "security-mode.json", files=(str(paths.SECURITY_MODE_VOLATILE), str(paths.SECURITY_MODE_LASTING))
+        "security-mode.json",
+        files=(str(paths.SECURITY_MODE_VOLATILE), str(paths.SECURITY_MODE_LASTING)),
+        part="service",
     ),
-    Collector("overlay.json", files=(str(paths.OVERLAY),)),
+    Collector("overlay.json", files=(str(paths.OVERLAY),), part="service"),
     _journal(
-        "journal.jsonl", f"--unit={paths.SERVICE_UNIT}", lines=3000, tier="hot", seconds=5, limit=2 * MIB
+        "journal.jsonl",
+        f"--unit={paths.SERVICE_UNIT}",
+        lines=3000,
+        tier="hot",
+        seconds=5,
+        limit=2 * MIB,
+        part="service",
     ),
 )
 
@@ -145,6 +172,7 @@ _FULL = (
         tier="full",
         seconds=30,
         limit=8 * MIB,
+        part="service",
     ),
     _journal("journal-host.jsonl", "--priority=notice", lines=5000, tier="full", seconds=30, limit=4 * MIB),
     _journal(
@@ -156,17 +184,32 @@ _FULL = (
         limit=MIB,
     ),
     _journal(
-        "journal-backup.jsonl", f"--unit={paths.BACKUP_UNIT}", lines=1000, tier="full", seconds=20, limit=MIB
+        "journal-backup.jsonl",
+        f"--unit={paths.BACKUP_UNIT}",
+        lines=1000,
+        tier="full",
+        seconds=20,
+        limit=MIB,
+        part="service",
     ),
     Collector("boots.txt", ("journalctl", "--list-boots", "--no-pager"), tier="full", seconds=20),
     Collector("core-dumps.txt", ("coredumpctl", "list", "--no-pager"), tier="full", seconds=20),
-    Collector("unit-properties.txt", ("systemctl", "show", paths.SERVICE_UNIT), tier="full", seconds=10),
-    Collector("unit-files.txt", ("systemctl", "cat", paths.SERVICE_UNIT), tier="full", seconds=10),
+    Collector(
+        "unit-properties.txt",
+        ("systemctl", "show", paths.SERVICE_UNIT),
+        tier="full",
+        seconds=10,
+        part="service",
+    ),
+    Collector(
+        "unit-files.txt", ("systemctl", "cat", paths.SERVICE_UNIT), tier="full", seconds=10, part="service"
+    ),
     Collector(
         "sandbox.txt",
         ("systemd-analyze", "security", paths.SERVICE_UNIT, "--no-pager"),
         tier="full",
         seconds=20,
+        part="service",
     ),
     Collector(
         "units.txt",
@@ -175,13 +218,14 @@ _FULL = (
         seconds=10,
     ),
     Collector("timers.txt", ("systemctl", "list-timers", "--all", "--no-pager"), tier="full", seconds=10),
-    Collector("config.json", files=(str(paths.CONFIG),), tier="full"),
+    Collector("config.json", files=(str(paths.CONFIG),), tier="full", part="service"),
     # Differs from config.json after a switch, until the service is restarted.
-    Collector("config-running.json", files=("/proc/$pid/cwd/config.json",), tier="full"),
+    Collector("config-running.json", files=("/proc/$pid/cwd/config.json",), tier="full", part="service"),
     Collector(
         "release.txt",
         files=("/opt/katago-mcp/current/manifest.json", "/opt/katago-mcp/current/analysis.cfg"),
         tier="full",
+        part="service",
     ),
     Collector(
         "files.txt",
@@ -204,8 +248,9 @@ _FULL = (
         tier="full",
         seconds=20,
         limit=MIB,
+        part="service",
     ),
-    Collector("baseline.json", files=(f"{paths.STATE}/baseline.json",), tier="full"),
+    Collector("baseline.json", files=(f"{paths.STATE}/baseline.json",), tier="full", part="service"),
     Collector(
         "backup.txt",
         files=(
@@ -214,6 +259,7 @@ _FULL = (
             "/var/lib/prometheus/node-exporter/katago_backup.prom",
         ),
         tier="full",
+        part="service",
     ),
     Collector(
         "packages.txt",
@@ -241,8 +287,9 @@ _FULL = (
         "gpu-driver.txt",
         files=("/sys/module/nvidia/version", "/var/lib/katago-gpu-driver/state.json"),
         tier="full",
+        part="service",
     ),
-    Collector("dkms.txt", ("dkms", "status"), tier="full"),
+    Collector("dkms.txt", ("dkms", "status"), tier="full", part="service"),
     Collector("interrupts.txt", files=("/proc/interrupts", "/proc/softirqs"), tier="full", secret_free=True),
     Collector(
         "addresses.txt", ("ip", "-statistics", "address"), fallback_files=("/proc/net/dev",), tier="full"
@@ -256,14 +303,63 @@ _FULL = (
     Collector("firewall.txt", ("nft", "list", "ruleset"), tier="full", limit=MIB),
 )
 
-ALL = (*_HOT, *_FULL)
+_LOAD_BALANCER_UNITS = (paths.LOAD_BALANCER_UNIT, paths.KEEPALIVED_UNIT)
+
+# No file with a key: the certificate's file has its key too.
+_LOAD_BALANCER = (
+    Collector("haproxy-servers.csv", runtime="show stat", part="load_balancer", limit=MIB),
+    Collector("haproxy-info.txt", runtime="show info", part="load_balancer"),
+    Collector("haproxy-servers-state.txt", runtime="show servers state", part="load_balancer", limit=MIB),
+    Collector("rotation.json", files=(str(paths.ROTATION),), part="load_balancer"),
+    Collector("virtual-address.txt", ("ip", "-brief", "address"), part="load_balancer"),
+    Collector(
+        "load-balancer-units.txt",
+        (
+            "systemctl",
+            "show",
+            *_LOAD_BALANCER_UNITS,
+            "--property=Id,LoadState,ActiveState,SubState,Result,MainPID,ExecMainStatus,NRestarts,"
+            "ActiveEnterTimestamp,StateChangeTimestamp,MemoryCurrent,TasksCurrent,DropInPaths,NeedDaemonReload",
+        ),
+        part="load_balancer",
+    ),
+    *(
+        _journal(
+            f"journal-{name}.jsonl",
+            f"--unit={unit}",
+            lines=3000,
+            tier="hot",
+            seconds=5,
+            limit=2 * MIB,
+            part="load_balancer",
+        )
+        for name, unit in (("haproxy", paths.LOAD_BALANCER_UNIT), ("keepalived", paths.KEEPALIVED_UNIT))
+    ),
+    Collector("haproxy.cfg", files=(str(paths.HAPROXY_CONFIG),), tier="full", part="load_balancer"),
+    Collector("keepalived.conf", files=(str(paths.KEEPALIVED_CONFIG),), tier="full", part="load_balancer"),
+    Collector(
+        "load-balancer-settings.json",
+        files=(str(paths.LOAD_BALANCER_SETTINGS),),
+        tier="full",
+        part="load_balancer",
+    ),
+    Collector(
+        "load-balancer-unit-files.txt",
+        ("systemctl", "cat", *_LOAD_BALANCER_UNITS),
+        tier="full",
+        seconds=10,
+        part="load_balancer",
+    ),
+)
+
+ALL = (*_HOT, *_LOAD_BALANCER, *_FULL)
 
 
-def of(tier: Tier) -> tuple[Collector, ...]:
-    """The collectors of a tier, the most volatile items first."""
-    return tuple(collector for collector in ALL if collector.tier == tier)
+def of(tier: Tier, of_parts: Collection[Part]) -> tuple[Collector, ...]:
+    """The collectors of a tier for these parts, the most volatile items first."""
+    return tuple(each for each in ALL if each.tier == tier and each.part in of_parts)
 
 
-def names(*tiers: Tier) -> list[str]:
-    """The names of all items of these tiers."""
-    return [collector.name for tier in tiers for collector in of(tier)]
+def names(*tiers: Tier, of_parts: Collection[Part] = ("host", "service")) -> list[str]:
+    """The names of all items of these tiers; of a host with the service if no parts are given."""
+    return [collector.name for tier in tiers for collector in of(tier, of_parts)]

@@ -17,7 +17,7 @@ import signal
 import subprocess
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -33,9 +33,12 @@ from ansible_collections.katago.fleet.plugins.module_utils.evidence.items import
     REDACTION_SECONDS,
     SECONDS,
     Collector,
+    Part,
     Tier,
     of,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import runtime
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import LoadBalancerError
 from ansible_collections.katago.fleet.plugins.module_utils.service import host_secrets, http
 
 _BLOCK = 1 << 16
@@ -137,9 +140,9 @@ class _Collection:
         self.raw: dict[str, Raw] = {}
 
     def start(self, collector: Collector) -> None:
-        began = time.monotonic()
+        began_at, began = time.time(), time.monotonic()
         try:
-            running = self._start(collector, began)
+            running = self._start(collector, began, began_at)
         except OSError as error:
             problem, deadline = _start_problem(error, collector), min(collector.seconds, self._end - began)
             self.raw[collector.name] = Raw(b"", 0.0, problem=problem, deadline=deadline)
@@ -167,8 +170,8 @@ class _Collection:
                     self._finish(running, f"did not finish within {self._allowed_seconds(running):.3g} s")
         return self.raw
 
-    def _start(self, collector: Collector, began: float) -> _Running:
-        process, note, began_at = None, "", time.time()
+    def _start(self, collector: Collector, began: float, began_at: float) -> _Running:
+        process, note = None, ""
         if collector.command:
             try:
                 process, output, errors_pipe = _launch(collector.command)
@@ -250,8 +253,8 @@ def run_collectors(collectors: Sequence[Collector], seconds: float) -> dict[str,
     return collection.wait()
 
 
-def collect(tier: Tier) -> Iterator[dict[str, Any]]:
-    """Collect and redact every item of a tier.
+def collect(tier: Tier, parts: Collection[Part]) -> Iterator[dict[str, Any]]:
+    """Collect and redact every item of a tier for these parts of the host.
 
     An item has its `content`, packed by `pack`, or `withheld`: the reason why it must not leave the host.
     `redacted`: how many secrets were removed.
@@ -268,7 +271,7 @@ def collect(tier: Tier) -> Iterator[dict[str, Any]]:
         secrets.start(name, functools.partial(_process_secrets, pid), patience)
     secrets.wait({"service_process"}, at_most=_SERVICE_PROCESS_SECONDS)
     process = secrets.entries.get("service_process", {}).get("value", _NO_PROCESS)
-    collectors = [collector.resolved(process) for collector in of(tier)]
+    collectors = [collector.resolved(process) for collector in of(tier, parts)]
     raw = run_collectors(collectors, SECONDS[tier])
     results = secrets.results()
     redactor = redaction.Redactor(
@@ -476,6 +479,8 @@ def _work(collector: Collector) -> Callable[[Write], None]:
         return _FUNCTIONS[collector.function]
     if collector.address:
         return lambda write: _request(collector, write)
+    if collector.runtime:
+        return lambda write: _ask_haproxy(collector.runtime, write)
     files = collector.fallback_files if collector.command else collector.files
     return lambda write: _read_files(files, collector, write)
 
@@ -522,6 +527,14 @@ def _request(collector: Collector, write: Write) -> None:
     write(answer[1])
     if answer[0] != 200:
         raise CollectorError(f"status {answer[0]}")
+
+
+def _ask_haproxy(command: str, write: Write) -> None:
+    """Ask HAProxy at its runtime socket."""
+    try:
+        write(runtime.Runtime(paths.HAPROXY_SOCKET).shown(command).encode())
+    except LoadBalancerError as error:
+        raise CollectorError(str(error)) from error
 
 
 def _configuration() -> dict[str, Any]:

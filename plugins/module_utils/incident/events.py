@@ -35,6 +35,7 @@ class Event(TypedDict):
     respond_by: NotRequired[str]
     alert: NotRequired[str]
     fleet_size: NotRequired[int]
+    load_balancers: NotRequired[list[str]]
     recurrence_of: NotRequired[str]
     status: NotRequired[str]
     without_watch: NotRequired[list[str]]

@@ -5,7 +5,7 @@ A message is not rendered if a required field is missing. The error names the fi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -78,10 +78,16 @@ class Setting:
     status_page: str = ""
 
 
-def impact(findings: Iterable[state.Finding], levels: Mapping[str, Level], fleet_size: int) -> str:
+def impact(
+    findings: Iterable[state.Finding],
+    levels: Mapping[str, Level],
+    fleet_size: int,
+    load_balancers: Collection[str] = (),
+) -> str:
     """The impact, computed from the level and the findings of each host; empty if all are healthy.
 
-    `levels`: by host. Each host is counted once, at its worst level.
+    `levels`: by host. Each host is counted once, at its worst level. `load_balancers`: those hosts that do
+    not run the service. `fleet_size`: the number of hosts, `load_balancers` included.
     """
     by_host: dict[str, list[state.Finding]] = {}
     for finding in findings:
@@ -90,11 +96,17 @@ def impact(findings: Iterable[state.Finding], levels: Mapping[str, Level], fleet
     for host, level in sorted(levels.items(), key=lambda each: (-rank(each[1]), each[0])):
         if level != "healthy":
             affected.setdefault(_effect(level, by_host.get(host, ())), []).append(host)
-    of = f" of {counted(max(fleet_size, len(levels)), 'host')}"
-    parts: list[str] = []
+    size = max(fleet_size, len(levels)) - len(load_balancers)
+    services: list[str] = []
+    proxies: list[str] = []
     for effect, hosts in affected.items():
-        parts.append(f"{effect} on {len(hosts)}{'' if parts else of} ({', '.join(sorted(hosts))})")
-    return f"The service {', '.join(parts)}" if parts else ""
+        if serving := sorted(set(hosts).difference(load_balancers)):
+            of = "" if services else f" of {counted(size, 'host')}"
+            services.append(f"{effect} on {len(serving)}{of} ({', '.join(serving)})")
+        proxies += [f"the load balancer {host} {effect}" for host in sorted(set(hosts) & {*load_balancers})]
+    parts = [*([f"the service {', '.join(services)}"] if services else []), *proxies]
+    text = "; ".join(parts)
+    return text[:1].upper() + text[1:]
 
 
 def _effect(level: Level, findings: Sequence[state.Finding]) -> str:
@@ -110,13 +122,20 @@ def _effect(level: Level, findings: Sequence[state.Finding]) -> str:
 def hosts_text(incident: state.Incident) -> str:
     """The affected hosts, by level if their levels differ; empty without affected hosts.
 
-    Such as `2 of 3 hosts`, or `3 of 3 hosts: P0 on katago-1, P3 on katago-2 and katago-3`.
+    Such as `2 of 3 hosts`, or `3 of 3 hosts: P0 on katago-1, P3 on katago-2 and katago-3`. Load balancers
+    are counted apart: `1 of 3 hosts and 1 of 2 load balancers`.
     """
-    levels = incident.host_levels
+    levels, proxies = incident.host_levels, incident.load_balancers
     affected = sorted(host for host in levels if levels[host] != "healthy")
     if not affected:
         return ""
-    text = f"{len(affected)} of {counted(max(incident.fleet_size, len(levels)), 'host')}"
+    affected_proxies = proxies.intersection(affected)
+    affected_hosts = len(affected) - len(affected_proxies)
+    size = max(incident.fleet_size, len(levels)) - len(proxies)
+    counts = [f"{affected_hosts} of {counted(size, 'host')}"] if affected_hosts else []
+    if affected_proxies:
+        counts.append(f"{len(affected_proxies)} of {counted(len(proxies), 'load balancer')}")
+    text = " and ".join(counts)
     by_level = {level: [host for host in affected if levels[host] == level] for level in _EFFECT}
     named = [f"{level} on {' and '.join(hosts)}" for level, hosts in by_level.items() if hosts]
     return text if len(named) == 1 else f"{text}: {', '.join(named)}"

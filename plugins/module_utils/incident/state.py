@@ -39,6 +39,10 @@ NOT_RESTORED = "not-restored"
 """The key of the trigger that the reminder timer answers automatically."""
 
 
+DRILL_PREFIX = "drill-"
+"""The ids of incidents that announce a drill start with it."""
+
+
 class DamagedError(Exception):
     """A line of a record is not valid. The message names the file and the line."""
 
@@ -121,11 +125,12 @@ class Incident:
 
     `severity_by`: `triage` or a person. `worst`: the highest severity so far. `marks`: those of all
     findings. `levels`: the worst measured level of each host that triage saw; `unknown` only until it is
-    measured. `bugs`: the new errors that are unexpected exceptions of the application. `deliveries`: the
-    last outcome of each message and channel, by key. `computed`: the texts that come from triage and that
-    no person replaced. `worsened`: when an alert that joined raised the severity. `unhealthy`: when each of
-    its hosts was last unhealthy or unknown. `without_watch`: when a person resolved or closed it without a
-    watch. `last_update_at`: when the team was last informed.
+    measured. `load_balancers`: those of them that do not run the service. `bugs`: the new errors that are
+    unexpected exceptions of the application. `deliveries`: the last outcome of each message and channel, by
+    key. `computed`: the texts that come from triage and that no person replaced. `worsened`: when an alert
+    that joined raised the severity. `unhealthy`: when each of its hosts was last unhealthy or unknown.
+    `without_watch`: when a person resolved or closed it without a watch. `last_update_at`: when the team was
+    last informed.
     """
 
     id: str
@@ -138,6 +143,7 @@ class Incident:
     respond_by: str
     alert: str = ""
     fleet_size: int = 0
+    load_balancers: set[str] = field(default_factory=set)
     findings: dict[str, Finding] = field(default_factory=dict)
     levels: dict[str, Level] = field(default_factory=dict)
     errors: set[str] = field(default_factory=set)
@@ -334,6 +340,7 @@ def _saw(incident: Incident, event: Mapping[str, Any]) -> None:
     incident.levels = joined_levels(
         incident.levels, event.get("levels") or levels_of(findings, undecided=undecided)
     )
+    incident.load_balancers |= set(event.get("load_balancers", ()))
     incident.errors |= set(event.get("errors", ()))
     incident.bugs |= set(event.get("bugs", ()))
     incident.unfamiliar += [each for each in event.get("unfamiliar", ()) if each not in incident.unfamiliar]

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import json
-import os
 import secrets
-import time
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
-from ansible_collections.katago.fleet.plugins.module_utils.common import files, shape
+from ansible_collections.katago.fleet.plugins.module_utils.common import file_lock, files, shape
 
 # A process holds the guard only while it takes or releases the lock.
 GUARD = ".guard"
 GUARD_SECONDS = 10
-_POLL_SECONDS = 0.02
+
+SELF_HEALING = "self-healing"
+"""The kind of run that a host starts itself, to repair itself."""
 
 Life = Literal["alive", "dead", "unknown"]
 
@@ -47,6 +45,11 @@ class Holder:
         """What `break_lock` must be to break the lock."""
         return self.id or self.owner
 
+    @property
+    def is_of_self_healing(self) -> bool:
+        """Whether the host has taken the lock itself, to repair itself."""
+        return self.run.startswith(f"{SELF_HEALING}:")
+
     def age(self, now: datetime | None = None) -> float:
         """Seconds since the lock was taken."""
         start = timestamps.parse(self.since)
@@ -59,14 +62,14 @@ def holder(path: Path) -> Holder | None:
     A lock that cannot be read counts as held, by `unknown`.
     """
     try:
-        return _parse(shape.mapping(json.loads(path.read_text())))
+        return parse(shape.mapping(json.loads(path.read_text())))
     except FileNotFoundError:
         return None
     except (OSError, ValueError):
         return Holder("unknown", "unknown", "unknown", timestamps.stamp(path.lstat().st_mtime))
 
 
-def _parse(content: Mapping[str, Any]) -> Holder:
+def parse(content: Mapping[str, Any]) -> Holder:
     """A lock's content; a later version may have written further fields. Raises ShapeError."""
     names = {field.name for field in fields(Holder)}
     return shape.record(Holder, {name: value for name, value in content.items() if name in names})
@@ -102,32 +105,9 @@ def release(run: str, path: Path) -> bool:
     return True
 
 
-@contextmanager
-def _guarded(path: Path) -> Iterator[None]:
-    """Keep other processes from taking or releasing the lock. The kernel drops the guard at process exit."""
-    guard = path.with_name(path.name + GUARD)
-    descriptor = os.open(guard, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        end = time.monotonic() + GUARD_SECONDS
-        while not _flock(descriptor):
-            if time.monotonic() > end:
-                message = (
-                    f"another process has held the lock's guard for {GUARD_SECONDS} s; find it with `fuser`"
-                )
-                raise TimeoutError(errno.ETIMEDOUT, message, str(guard))
-            time.sleep(_POLL_SECONDS)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _flock(descriptor: int) -> bool:
-    """Lock an open file exclusively; False if another process has locked it."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _guarded(path: Path) -> AbstractContextManager[None]:
+    """Keep other processes from taking or releasing the lock."""
+    return file_lock.locked(path.with_name(path.name + GUARD), GUARD_SECONDS)
 
 
 def may_take_over(now: Holder, claimant: Holder, life: Life, breaking: Collection[str]) -> bool:
@@ -155,6 +135,12 @@ def refusal(now: Holder, age: float, life: Life, host: str, breaking: Collection
     kind = "id of this lock" if now.id else "holder"
     other = f" break_lock is {','.join(breaking)}, which is not the {kind}." if breaking else ""
     session = f" ({now.session})" if now.session else ""
+    if now.is_of_self_healing:
+        return (
+            f"Refused; nothing was changed on this host. {host} has been repairing itself since {now.since}"
+            f" ({duration(age)} ago).{other} Wait until self-healing finishes, follow it with journalctl"
+            f" --unit='katago-self-healing@*' --follow on the host, or break the lock: {command}"
+        )
     return (
         f"Refused; nothing was changed on this host. {host} is locked by {now.owner}{session} for"
         f" {now.procedure} since {now.since} ({duration(age)} ago). {state}.{other} Wait until it"

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict, TypeVar
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
     directories,
@@ -26,6 +26,7 @@ KERNELS = "pocl"
 """A directory beside the cached answers: kernels that PoCL compiled for the device. It is never moved."""
 _INSIDE = ".quarantine-"
 VERIFY_SECONDS = 300
+_Shape = TypeVar("_Shape")
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,44 @@ class Report(TypedDict):
     problems: list[str]
 
 
+class _Cleared(TypedDict):
+    ok: bool
+    problems: NotRequired[list[str]]
+    before: NotRequired[dict[str, int]]
+
+
 def verified(user: str, command: Path, config: Path) -> Report:
     """Run a release's `katago-mcp cache verify` as the service's user; its report.
 
     Raises:
         UnverifiedError: if there is no report.
     """
+    return _reported(Report, "verify", user, command, config)
+
+
+def clear_stopped(user: str, command: Path, config: Path) -> Size:
+    """Run a release's `katago-mcp cache clear` as the service's user; the size of the deleted answers.
+
+    It needs no service and no room on the disk.
+
+    Raises:
+        UnverifiedError: if the answers could not be deleted.
+    """
+    report = _reported(_Cleared, "clear", user, command, config)
+    deleted = size(report.get("before"))
+    if not report["ok"] or deleted is None:
+        reasons = "; ".join(report.get("problems", [])) or "the command reported no size"
+        raise UnverifiedError(f"The cache cannot be cleared: {reasons}.")
+    return deleted
+
+
+def _reported(shape_: type[_Shape], action: str, user: str, command: Path, config: Path) -> _Shape:
+    trouble = f"The cache cannot be {'inspected' if action == 'verify' else 'cleared'}"
     if not _is_user(user):
-        raise UnverifiedError(f"The cache cannot be inspected: this host has no user {user}.")
+        raise UnverifiedError(f"{trouble}: this host has no user {user}.")
     try:
         done = subprocess.run(
-            [command, "cache", "verify", "--json", "--config", str(config)],
+            [command, "cache", action, "--json", "--config", str(config)],
             capture_output=True,
             text=True,
             timeout=VERIFY_SECONDS,
@@ -112,13 +140,13 @@ def verified(user: str, command: Path, config: Path) -> Report:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise UnverifiedError(f"The cache cannot be inspected: {error}.") from error
+        raise UnverifiedError(f"{trouble}: {error}.") from error
     try:
-        return shape.typed(Report, shape.parsed(done.stdout), "the report")
+        return shape.typed(shape_, shape.parsed(done.stdout), "the report")
     except shape.ShapeError as error:
         stderr = redaction.plain(done.stderr)
         reason = endings.describe(stderr, str(error) if done.stdout else "", status=done.returncode, most=300)
-        raise UnverifiedError(f"The cache cannot be inspected: {reason}.") from error
+        raise UnverifiedError(f"{trouble}: {reason}.") from error
 
 
 def _is_user(name: str) -> bool:

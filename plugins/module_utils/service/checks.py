@@ -32,7 +32,7 @@ _MISDIRECTED = 421
 TOKENS_PATH = "/admin/tokens/reload"
 _CALLS = 4
 _MOST_DAMAGE = 5
-_NOT_FAILED: Mapping[str, frozenset[str]] = {
+_CODES: Mapping[str, frozenset[str]] = {
     "invalid": frozenset(
         {
             *("invalid_rules", "invalid_board_size", "invalid_komi", "invalid_stone", "invalid_move"),
@@ -43,8 +43,15 @@ _NOT_FAILED: Mapping[str, frozenset[str]] = {
         }
     ),
     "rejected": frozenset({"overloaded", "rate_limited", "too_many_sessions", "draining", "forbidden"}),
+    "unavailable": frozenset(
+        {
+            *("engine_starting", "engine_tuning", "engine_hung", "engine_backoff", "engine_config_error"),
+            *("engine_stopped", "engine_restarted"),
+        }
+    ),
+    "timeout": frozenset({"analysis_timeout"}),
 }
-"""The server's error codes that are not failures of the service, by status [docs/reference/errors.md]."""
+"""The server's error codes by status; all others are errors [docs/reference/errors.md]."""
 
 
 class Move(TypedDict):
@@ -170,14 +177,14 @@ def probe_problems(result: Mapping[str, Any], visits: int) -> list[str]:
 
 
 def status(result: Mapping[str, Any]) -> str:
-    """The status under which the server counts a call with this result: `ok`, `invalid`, `rejected`, `error`.
+    """The status under which the server counts a call with this result [server/README.md, Errors].
 
-    `error` includes `unavailable` and `timeout`. `unknown` is a call to which the server did not respond.
+    `unknown` is a call to which the server did not respond.
     """
     if result["ok"]:
         return "ok"
     code = str(result.get("error")).partition(":")[0]
-    counted = next((name for name, codes in _NOT_FAILED.items() if code in codes), "error")
+    counted = next((name for name, codes in _CODES.items() if code in codes), "error")
     return "unknown" if result.get("text") is None else counted
 
 

@@ -11,7 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import redaction, secret_values, workers
+from ansible_collections.katago.fleet.plugins.module_utils.common import (
+    redaction,
+    secret_text,
+    secret_values,
+    workers,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
 
 LARGEST = 1 << 20
@@ -113,9 +118,13 @@ def _without_secrets(value: Any) -> Any:
     redactor = redaction.Redactor(
         [*in_files(Path("/")), *in_processes(unit_processes(paths.PROC), paths.PROC)]
     )
-    return _changed(
+    changed = _changed(
         value, lambda text: redactor.redact(text.encode(errors="replace"))[0].decode(errors="replace")
     )
+    if isinstance(changed, str):
+        return changed
+    # Names of keys and options before a value also show that it is a secret.
+    return json.loads(secret_text.redact(json.dumps(changed))[0])
 
 
 def _changed(value: Any, change: Callable[[str], str]) -> Any:

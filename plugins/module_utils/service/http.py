@@ -50,11 +50,13 @@ def ask(
     tls: bool = False,
     limit: int | None = None,
     name: str = "",
+    document: object = None,
 ) -> tuple[int, bytes] | None:
     """Status and body of a response; None without a response. At most `limit` bytes are read.
 
     With `tls` the service must present the host's own certificate. `name`: the Host header, as clients
-    send it; empty for the address.
+    send it; empty for the address. `document`: the body of the request, which is sent as JSON; None for no
+    body.
     """
     try:
         connection = _connection(reachable(host), port, seconds, tls=tls)
@@ -62,7 +64,12 @@ def ask(
         return None
     try:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        connection.request(method, path, headers=headers | ({"Host": name} if name else {}))
+        headers |= {"Host": name} if name else {}
+        body = None
+        if document is not None:
+            body = json.dumps(document)
+            headers["Content-Type"] = "application/json"
+        connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
         return answer.status, answer.read(limit)
     except (OSError, http.client.HTTPException):

@@ -25,7 +25,9 @@ _CLOCK_SECONDS = 30
 _START_SECONDS = 60
 _SECONDS = 10
 _FILES = ("/run/log/journal", "/var/log/journal")
-_STORAGE = re.compile(r"^\s*Storage\s*=\s*(\w+)", re.M)
+_SETTING = re.compile(r"^\s*(Storage|MaxLevelStore)\s*=\s*(\w+)", re.M)
+_LEVELS = ("emerg", "alert", "crit", "err", "warning", "notice", "info")
+"""Levels of syslog, the most severe first. The service logs at the last one."""
 
 
 class View(TypedDict):
@@ -39,7 +41,8 @@ class View(TypedDict):
 class Reading:
     """What is known of a host's journal.
 
-    `journald`, `unit`: properties of the two units in systemd. `storage`: as configured, empty by default.
+    `journald`, `unit`: properties of the two units in systemd. `storage`, `stored`: where and up to which
+    level journald keeps messages, as configured, empty by default.
     `files`: whether there are journal files. `oldest`: the oldest entry since the boot. `newest`: the newest
     entries, the newest last. `dropped`: the messages about dropped ones. `problems`: of journalctl, such as
     damaged files. `realtime`, `monotonic`: now, in seconds by the host's two clocks.
@@ -48,6 +51,7 @@ class Reading:
     journald: Mapping[str, str]
     unit: Mapping[str, str]
     storage: str
+    stored: str
     files: bool
     oldest: Mapping[str, Any] | None
     newest: Sequence[Mapping[str, Any]]
@@ -67,11 +71,13 @@ def look(minutes: int) -> View:
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip().replace("-", "")
     of_boot = f"_BOOT_ID={boot}"
     newest, problems = _entries([of_boot], lines=_COMPARED)
+    settings = _settings()
     dropped, _ = _entries([f"MESSAGE_ID={_DROPPED}", f"--since=-{minutes}min"], lines=100)
     reading = Reading(
         journald=_properties(JOURNALD, "ActiveState", "ExecMainStartTimestampMonotonic"),
-        unit=_properties(paths.SERVICE_UNIT, "LoadState", "StandardError", "LogNamespace"),
-        storage=_storage(),
+        unit=_properties(paths.SERVICE_UNIT, "LoadState", "StandardError", "LogNamespace", "LogLevelMax"),
+        storage=settings.get("Storage", ""),
+        stored=settings.get("MaxLevelStore", ""),
         files=any(True for place in _FILES for _ in Path(place).glob("*/*.journal")),
         oldest=_oldest(of_boot),
         newest=newest,
@@ -91,6 +97,14 @@ def _blind(reading: Reading) -> str:
     output = reading.unit.get("StandardError") or "journal"
     if reading.unit.get("LoadState") == "loaded" and not output.startswith(("journal", "inherit")):
         return f"the unit does not log to the journal (StandardError={output})"
+    for setting, level in (
+        ("MaxLevelStore= in journald.conf", reading.stored),
+        ("LogLevelMax= of the unit", reading.unit.get("LogLevelMax", "")),
+    ):
+        if level in _LEVELS[:-1] or (level.isdigit() and int(level) < len(_LEVELS) - 1):
+            return (
+                f"the service's messages are not kept, because they have the level info ({setting}: {level})"
+            )
     started = int(reading.journald.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
     newest = _monotonic(reading.newest[-1]) if reading.newest else 0.0
     if newest < started and (reading.storage == "none" or not reading.files):
@@ -165,8 +179,8 @@ def _properties(unit: str, *names: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
 
 
-def _storage() -> str:
-    """The configured storage of journald; empty by default, and if systemd-analyze is not installed."""
+def _settings() -> dict[str, str]:
+    """The configured settings of journald, without defaults; none if systemd-analyze is not installed."""
     try:
         done = subprocess.run(
             ["systemd-analyze", "cat-config", "systemd/journald.conf"],
@@ -176,6 +190,5 @@ def _storage() -> str:
             check=False,
         )
     except FileNotFoundError:
-        return ""
-    settings: list[str] = _STORAGE.findall(done.stdout)
-    return settings[-1].lower() if settings else ""
+        return {}
+    return {name: value.lower() for name, value in _SETTING.findall(done.stdout)}

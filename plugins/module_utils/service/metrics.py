@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.katago.fleet.plugins.module_utils.common.prometheus import Scrape
@@ -78,10 +78,7 @@ class Window:
                 return None
             bound = float(labels["le"])
             buckets[bound] = buckets.get(bound, 0) + rise
-        bounds = sorted(buckets)
-        if not bounds or buckets[bounds[-1]] <= 0:
-            return None
-        return [_quantile(bounds, buckets, quantile) for quantile in quantiles]
+        return interpolated(buckets, quantiles)
 
     def analyses(self) -> float | None:
         """The number of completed analysis calls; 0 if there never was one, None if a series is NaN."""
@@ -104,6 +101,17 @@ class Window:
         return hits / (hits + misses)
 
 
+def interpolated(buckets: Mapping[float, float], quantiles: Sequence[float]) -> list[float] | None:
+    """Quantiles (0 to 1) of a histogram, as Prometheus interpolates them; None if it is empty.
+
+    `buckets`: upper bound to cumulative count.
+    """
+    bounds = sorted(buckets)
+    if not bounds or buckets[bounds[-1]] <= 0:
+        return None
+    return [_quantile(bounds, buckets, quantile) for quantile in quantiles]
+
+
 def judged(requests: dict[str, float]) -> float:
     """The number of requests that count: all except the caller's own errors and those over a limit."""
     return sum(count for status, count in requests.items() if status not in NOT_JUDGED)
@@ -119,7 +127,7 @@ def _total(values: Sequence[float | None]) -> float | None:
     return sum(known) if known and len(known) == len(values) else None
 
 
-def _quantile(bounds: Sequence[float], buckets: dict[float, float], quantile: float) -> float:
+def _quantile(bounds: Sequence[float], buckets: Mapping[float, float], quantile: float) -> float:
     rank = quantile * buckets[bounds[-1]]
     lower, below = 0.0, 0.0
     for bound in bounds:

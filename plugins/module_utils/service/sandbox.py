@@ -149,8 +149,10 @@ def taken_away(drop_ins: Sequence[DropIn]) -> list[Weakness]:
     """What drop-ins take away from the unit. A later drop-in may give it back."""
     weaknesses: dict[str, Weakness] = {}
     for drop_in in drop_ins:
-        for key, value in _assignments(drop_in.text):
-            weakness = Weakness(directive=key, setting=f"{key}={value}", source=str(drop_in.path))
+        for name, value in _assignments(drop_in.text):
+            # Both directives fill one list, which an empty value of either resets.
+            key = LOAD_CREDENTIAL if (name, value) == (f"{LOAD_CREDENTIAL}Encrypted", "") else name
+            weakness = Weakness(directive=key, setting=f"{name}={value}", source=str(drop_in.path))
             effect = _effect(key, value, is_reset=key in weaknesses)
             if effect == "weaker":
                 weaknesses[key] = weakness

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,12 @@ _PATIENCE = 60
 _DEADLINE = 600
 _SPARE_SECONDS = 60
 _MOST_LINES = 5
+DIRECTORY_ROOTS = {
+    "StateDirectory": Path("/var/lib"),
+    "CacheDirectory": Path("/var/cache"),
+    "LogsDirectory": Path("/var/log"),
+}
+"""Where systemd creates the directories of a unit, by directive."""
 # With such a certificate the server starts, and reports it.
 _NOT_VALID_NOW = ("expired at", "is not valid before")
 
@@ -41,6 +47,7 @@ REBUILD = (
 REPAIR_DISK = "Repair the disk first"
 REPAIR_PORT = "Stop that process, or deploy another address or port"
 INSTALL = "Install it with ansible-playbook playbooks/deploy.yml -l HOST"
+REPLACE_LINK = "Replace it with a directory; to keep the files on another disk, mount that disk there"
 ISOLATE = "ansible-playbook playbooks/security_on.yml -l HOST -e 'why=\"files of the release were changed\"'"
 
 
@@ -63,8 +70,11 @@ class Findings:
     changed: list[str]
 
 
-def current(layout: release_layout.Layout) -> Findings:
-    """Check everything that a start of the current release uses."""
+def current(layout: release_layout.Layout, *, makes_room: bool = False) -> Findings:
+    """Check everything that a start of the current release uses.
+
+    `makes_room`: whether the procedure makes room before the start, so that a full disk is no problem.
+    """
     if not paths.SERVICE_UNIT_FILE.exists():
         message = f"the service is not installed: {paths.SERVICE_UNIT_FILE} is missing or a broken symlink"
         return Findings([Problem(message, INSTALL)], [])
@@ -73,10 +83,12 @@ def current(layout: release_layout.Layout) -> Findings:
     changed = [*release_layout.changed(damage), *(line for line in replaced if "is missing" not in line)]
     missing = [line for line in (*damage, *replaced) if line not in changed]
     problems = [Problem(f"the release is damaged: {_few(missing)}", REBUILD)] if missing else []
-    problems += [Problem(obstacle, REPAIR_DISK) for obstacle in disk.obstacles()]
-    # Without room on the disk, the release's own check would fail for that reason.
-    if not any(problem.repair == REPAIR_DISK for problem in problems):
-        unit_file = (credentials.content(paths.SERVICE_UNIT_FILE) or b"").decode(errors="replace")
+    problems += [Problem(obstacle, REPAIR_DISK) for obstacle in disk.obstacles(full=not makes_room)]
+    unit_file = (credentials.content(paths.SERVICE_UNIT_FILE) or b"").decode(errors="replace")
+    symlinks = list(directory_problems(unit_file, DIRECTORY_ROOTS))
+    problems += [Problem(symlink, REPLACE_LINK) for symlink in symlinks]
+    # In both cases the release's own check would fail for the same reason.
+    if not symlinks and not any(disk.obstacles()):
         problems += of_release(layout.current, paths.CONFIG, unit_file)
     return Findings(problems, changed)
 
@@ -95,6 +107,20 @@ def of_release(directory: Path, config: Path, unit_file: str) -> list[Problem]:
     ]
     refusals = [] if missing else [Problem(each, REBUILD) for each in _refusals(directory, config, unit_file)]
     return [*missing, *refusals, *(Problem(each, REPAIR_PORT) for each in port_problems(content))]
+
+
+def directory_problems(unit_file: str, roots: Mapping[str, Path]) -> Iterator[str]:
+    """The directories of the unit that are symlinks. systemd starts no service with one.
+
+    `roots`: as `DIRECTORY_ROOTS`.
+    """
+    for directive, values in sandbox.directives(unit_file).items():
+        if directive not in roots:
+            continue
+        for name in " ".join(values).split():
+            path = roots[directive] / name.partition(":")[0]
+            if path.is_symlink():
+                yield f"{path} is a symlink to {path.readlink()}, which systemd does not follow ({directive})"
 
 
 def port_problems(content: bytes) -> Iterator[str]:

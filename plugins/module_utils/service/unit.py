@@ -44,11 +44,18 @@ def state() -> State:
     return State(active=fields["ActiveState"], pid=int(fields["MainPID"]))
 
 
+def is_enabled() -> bool:
+    """Whether systemd starts the service at boot."""
+    command = ["systemctl", "is-enabled", "--quiet", paths.SERVICE_UNIT]
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
 def details() -> dict[str, Any]:
     """The unit's properties in systemd, and the state of its main process, as plain values.
 
     `started_at`: seconds since the epoch, None if the unit never started. `process_state`: the letter of
-    proc(5), such as T for a stopped process; None without a process.
+    proc(5), such as T for a stopped process; None without a process. `drop_ins`: without that of
+    self-healing.
     """
     done = subprocess.run(
         ["systemctl", "show", paths.SERVICE_UNIT, "--timestamp=unix", f"--property={','.join(_DETAILS)}"],
@@ -69,7 +76,9 @@ def details() -> dict[str, Any]:
         "process_state": process.state(pid, paths.PROC) if pid else None,
         "restarts": int(fields["NRestarts"]),
         "started_at": float(started) if started else None,
-        "drop_ins": fields["DropInPaths"].split(),
+        "drop_ins": [
+            path for path in fields["DropInPaths"].split() if path != str(paths.SELF_HEALING_DROP_IN)
+        ],
     }
 
 

@@ -19,6 +19,7 @@ _CAUSED_BY_LOAD = ("performance",)
 # An interrupted service explains every other finding.
 _NEVER_CAUSED = (
     "breach",
+    "certificate",
     "filesystems",
     "gpu",
     "journal",
@@ -26,6 +27,7 @@ _NEVER_CAUSED = (
     "ports",
     "pressure",
     "refused_logins",
+    "rotation",
     "security_mode",
 )
 

@@ -295,7 +295,8 @@ def history(layout: release_layout.Layout, path: Path) -> facts.History:
     )
     switch: facts.Switch | None = None
     if newest := newest_switch(records):
-        switch = {"seconds_ago": round((datetime.now(UTC) - timestamps.parse(newest.at)).total_seconds())}
+        age = (datetime.now(UTC) - timestamps.parse(newest.at)).total_seconds()
+        switch = {"seconds_ago": round(age), "how": newest.how}
     return {
         "records": [
             {

@@ -14,6 +14,14 @@ from typing import Literal, NotRequired, TypedDict, final
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 from ansible_collections.katago.fleet.plugins.module_utils.triage import entries
+from ansible_collections.katago.fleet.plugins.module_utils.triage.facts_load_balancer import (
+    BalancerCertificate,
+    Fleet,
+    Haproxy,
+    HaproxyConfig,
+    Rotation,
+    VirtualAddress,
+)
 
 WINDOW_MINUTES = 10
 """The period of the facts from the journal: the last minutes."""
@@ -415,9 +423,13 @@ class HistoryRecord(TypedDict):
 
 
 class Switch(TypedDict):
-    """The age of the newest switch from one release to another."""
+    """The age of the newest switch from one release to another, and what it was part of.
+
+    `how`: as in `release.history.Record`; missing in reports of 0.2.0.
+    """
 
     seconds_ago: int
+    how: NotRequired[str]
 
 
 class History(TypedDict):
@@ -548,7 +560,7 @@ class Values(TypedDict, total=False):
     `PACKAGE_HOURS`. `max_visits`: as configured; None without a limit. `gpu`: None on
     a host without an NVIDIA GPU. `lock`: None if nobody holds it. `limits`: None without a main process.
     `last_lines`: the last log lines of the unit, oldest first. `undeployed`: why the service is not deployed,
-    empty if it is.
+    empty if it is. `virtual_address`: None if the load balancers share none. `certificate`: None without TLS.
     """
 
     unit: Unit
@@ -583,9 +595,21 @@ class Values(TypedDict, total=False):
     baseline: Baseline
     probe: Probes | SkippedProbes
     traffic: Traffic
+    haproxy: Haproxy
+    haproxy_config: HaproxyConfig
+    rotation: Rotation
+    virtual_address: VirtualAddress | None
+    certificate: BalancerCertificate | None
+    fleet: Fleet
 
 
 Facts = entries.Facts[Values]
+
+
+def is_only_load_balancer(facts: Facts) -> bool:
+    """Whether only the load balancer of a host was measured, because it is no host of the service."""
+    measured = facts.values.keys() | facts.unknown.keys()
+    return "haproxy" in measured and "unit" not in measured
 
 
 def read(content: object) -> Facts:

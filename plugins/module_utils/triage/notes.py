@@ -10,6 +10,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     at_work,
     proposals,
     rules_host,
+    rules_load_balancer,
     rules_speed,
     rules_traffic,
 )
@@ -18,6 +19,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     WINDOW_MINUTES,
     Facts,
     Processes,
+    is_only_load_balancer,
 )
 
 _RELEASE_VERDICTS = {"good": "validated", "bad": "rejected"}
@@ -45,6 +47,9 @@ def changes(facts: Facts) -> Iterator[str]:
             yield f"{at} the service was started; systemd restarted it {unit['restarts']} times"
         for path in unit["drop_ins"]:
             yield f"a drop-in changes the unit: {path}"
+    if "haproxy" in values and values["haproxy"]["started_at"] is not None:
+        at = timestamps.stamp(values["haproxy"]["started_at"])
+        yield f"{at} HAProxy was started; systemd restarted it {values['haproxy']['restarts']} times"
     if "health" in values and (overlay := values["health"]["body"].get("overlay")):
         if isinstance(overlay, Mapping):
             limits = ", ".join(f"{key} {value}" for key, value in overlay.items())
@@ -63,7 +68,8 @@ def notes(facts: Facts) -> Iterator[str]:
     values = facts.values
     if "system" in values and (warning := values["system"]["untested"]):
         yield warning
-    yield _traffic(facts)
+    if not is_only_load_balancer(facts):
+        yield _traffic(facts)
     if "journal_view" in values:
         for gap in values["journal_view"]["gaps"]:
             yield f"the journal does not show all of the last {WINDOW_MINUTES} minutes: {gap}"
@@ -97,6 +103,17 @@ def gpu(facts: Facts) -> Iterator[str]:
             yield f"GPU {xid['device']} reported Xid {xid['code']} {xid['count']} times: {xid['text']}"
 
 
+def load_balancer(facts: Facts) -> Iterator[str]:
+    """How many hosts the load balancer sends requests to, and whether it has the virtual address."""
+    values = facts.values
+    if "rotation" in values and (servers := values["rotation"]["servers"]) is not None:
+        serving = sorted(name for name, each in servers.items() if rules_load_balancer.serves(each))
+        yield f"{len(serving)} of {len(servers)} hosts get requests: {', '.join(serving) or 'none'}"
+    if shared := values.get("virtual_address"):
+        verb = {"always": "has", "never": "does not have", "sometimes": "got or lost"}[shared["held"]]
+        yield f"this load balancer {verb} the virtual address {shared['address']}"
+
+
 def performance(facts: Facts) -> Iterator[str]:
     """How the probes compare with the baseline, or why this is unknown."""
     baseline, probe = facts.values.get("baseline"), facts.values.get("probe")
@@ -117,7 +134,7 @@ def skew(facts: Facts, now: datetime) -> Iterator[str]:
     """A note if the host's clock differs from the control node's."""
     if "clock" in facts.values:
         difference = facts.values["clock"] - now.timestamp()
-        # The host's time was read while the checks ran, so it is a few seconds behind.
+        # The host's time was read at the end of the checks, so it is a few seconds behind.
         if abs(difference) > SKEW_SECONDS:
             yield f"the host's clock differs from the control node's by {difference:+.0f} s"
 

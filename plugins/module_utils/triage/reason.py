@@ -18,6 +18,8 @@ DRIVER = "gpu_driver.yml"
 VALIDATE = "validate.yml"
 TRIAGE = "triage.yml"
 SHOW_SECURITY = "security_show.yml"
+LOAD_BALANCER = "load_balancer.yml"
+ROTATION_IN = "rotation_in.yml"
 
 DEFECT = "a bug in katago-mcp-fleet"
 
@@ -60,6 +62,12 @@ def mitigation(max_visits: int | None, finding: str) -> str:
     """The playbook that lowers limits, with its arguments: half of the visits that a call may request now."""
     limit = f"visits={max(1, max_visits // 2)}" if max_visits and max_visits > 1 else "concurrent=1"
     return f"{MITIGATE} -e {limit} -e minutes=60 -e 'why=\"triage reports {finding}\"'"
+
+
+def on(step: str, host: str) -> str:
+    """The step for another host than the one of the finding."""
+    playbook, _, arguments = step.partition(" ")
+    return f"{playbook} -l {host} {arguments}".rstrip()
 
 
 def isolation(why: str) -> str:

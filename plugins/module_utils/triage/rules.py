@@ -9,6 +9,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     rules_engine,
     rules_gpu,
     rules_host,
+    rules_load_balancer,
     rules_network,
     rules_release,
     rules_security,
@@ -90,8 +91,34 @@ RULES: dict[str, Rule] = {
     ),
     "journal": Rule(lambda facts: rules_service.journal_view(facts.get("journal_view"))),
     "logged_errors": Rule(lambda facts: rules_service.logged_errors(facts["journal"]), ("journal",)),
+    "haproxy": Rule(
+        lambda facts: rules_load_balancer.haproxy(facts["haproxy"], facts["fleet"]),
+        newer=("haproxy", "fleet"),
+    ),
+    "haproxy_config": Rule(
+        lambda facts: rules_load_balancer.haproxy_config(facts["haproxy_config"]), newer=("haproxy_config",)
+    ),
+    "rotation": Rule(
+        lambda facts: rules_load_balancer.rotation(facts["rotation"], facts["fleet"], facts.get("clock")),
+        uses=("clock",),
+        newer=("rotation", "fleet"),
+    ),
+    "virtual_address": Rule(
+        lambda facts: rules_load_balancer.virtual_address(facts["virtual_address"]),
+        newer=("virtual_address",),
+    ),
+    "certificate": Rule(
+        lambda facts: rules_load_balancer.certificate(facts["certificate"], facts["clock"]),
+        newer=("certificate", "clock"),
+    ),
 }
 """Rules by name, as in `Reason.rule`. Reasons of the same level are shown in this order."""
+
+HOST = ("filesystems", "memory", "pressure")
+"""The rules for the resources of any host."""
+
+LOAD_BALANCER = ("haproxy", "haproxy_config", "rotation", "virtual_address", "certificate")
+"""The rules for a load balancer. On other hosts, they are skipped."""
 
 
 def examine(facts: Facts, names: Iterable[str], *, contain: bool = False) -> list[Reason]:

@@ -144,7 +144,8 @@ def note(why: str | None, baseline: Comparable | None, *rounds: Sequence[TimedAn
         return
     yield f"a probe takes {figures[0]:.3f} s; the baseline is {figures[1]:.3f} s"
     medians = [median for answers in rounds if (median := median_seconds(answers)) is not None]
-    if any(slower(baseline, answers) for answers in rounds) and not any(slower(baseline, *rounds)):
+    is_slow = [any(slower(baseline, answers)) for answers in rounds]
+    if any(is_slow) and not any(slower(baseline, *rounds)):
         shown = ", then ".join(f"{median:.3f} s" for median in medians)
         yield f"the probes vary ({shown}), so the slow round is no finding; the host may have other work"
     if "spread_seconds" not in (baseline["found"] or {}):

@@ -24,6 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     rules_release,
     rules_security,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import Facts
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
 
@@ -91,7 +92,7 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
     """
     reasons = [
         *([rules_security.breach()] if breach else []),
-        *rules.examine(facts, rules.RULES, contain=contain),
+        *_reasons(facts, contain=contain),
     ]
     if facts.values.get("undeployed"):
         reasons = rules_release.without_consequences(reasons)
@@ -102,7 +103,9 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
     describing = _Describing(contain)
     changes = describing.lines(lambda: notes.changes(facts))
     observations = describing.lines(lambda: [at_work.text(lock)] if lock else [])
-    observations += describing.lines(lambda: notes.notes(facts), lambda: notes.gpu(facts))
+    observations += describing.lines(
+        lambda: notes.notes(facts), lambda: notes.gpu(facts), lambda: notes.load_balancer(facts)
+    )
     skew = describing.lines(lambda: notes.skew(facts, now))
     suspicious = [each for each in reasons if each.suspicious]
     if suspicious:
@@ -114,7 +117,9 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
             notes=[PRESERVE, *observations, *skew, *describing.defects],
             next_step=_isolating(suspicious),
         )
-    performance = describing.lines(lambda: notes.performance(facts))
+    performance = describing.lines(
+        lambda: [] if triage_facts.is_only_load_balancer(facts) else notes.performance(facts)
+    )
     proposed = describing.lines(lambda: proposals.proposals(facts))
     return _verdict(
         reasons,
@@ -123,6 +128,25 @@ def judge(facts: Facts, *, now: datetime, breach: bool = False, contain: bool = 
         notes=[*observations, *performance, *skew, *describing.defects],
         proposals=proposed,
         next_step=_next(facts, reasons),
+    )
+
+
+def extended(verdict: Verdict, reasons: Iterable[Reason], *, now: datetime) -> Verdict:
+    """A verdict with further reasons, which only the facts of several hosts show."""
+    added = sorted(reasons, key=lambda each: -rank(each.level))
+    if not added:
+        return verdict
+    is_evidence = any(each.suspicious for each in verdict.reasons)
+    step = next((each.next for each in added if each.next), None)
+    is_worse = rank(added[0].level) > rank(verdict.verdict)
+    merged = sorted([*verdict.reasons, *added], key=lambda each: -rank(each.level))
+    return _verdict(
+        merged,
+        now,
+        changes=verdict.changes,
+        notes=verdict.notes,
+        proposals=verdict.proposals,
+        next_step=verdict.next if is_evidence or not is_worse else step or verdict.next,
     )
 
 
@@ -156,6 +180,16 @@ def as_dict(verdict: Verdict | Fleet) -> dict[str, Any]:
 def parse(value: object) -> Verdict:
     """The verdict in plain values as returned by `as_dict`. Raises ShapeError that names the wrong field."""
     return shape.record(Verdict, value, "verdict")
+
+
+def _reasons(facts: Facts, *, contain: bool) -> list[Reason]:
+    """The reasons of all rules for what was measured on the host."""
+    if not triage_facts.is_only_load_balancer(facts):
+        return rules.examine(facts, rules.RULES, contain=contain)
+    # The playbooks for the resources of a host are for the service.
+    of_host = rules.examine(facts, rules.HOST, contain=contain)
+    own = rules.examine(facts, rules.LOAD_BALANCER, contain=contain)
+    return [*(replace(each, next=None) for each in of_host), *own]
 
 
 def _verdict(
@@ -212,7 +246,8 @@ def _next(facts: Facts, reasons: Sequence[Reason]) -> str | None:
     again = any(each.rule == "fails_again" and each.level != "unknown" for each in reasons)
     if not steps and not again:
         undecided = any(each.level == "unknown" for each in reasons)
-        return reason.VALIDATE if undecided else None
+        validation = reason.LOAD_BALANCER if triage_facts.is_only_load_balancer(facts) else reason.VALIDATE
+        return validation if undecided else None
     step = steps[0] if steps else reason.FORCE
     severe = rank(reasons[0].level) >= rank("P1")
     if step in (reason.RESTART, reason.FORCE) and severe and (target := _rollback_target(facts, again=again)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 import time
@@ -243,17 +242,10 @@ def metrics(at: endpoints.Endpoints, seconds: float) -> dict[str, Any]:
 def step(terms: watch_samples.Terms, layout: release_layout.Layout, file: Path) -> watch_window.Verdict:
     """Take a sample, save it, and judge all samples. Raises OSError if it cannot be saved."""
     sample = take(terms, layout)
-    reap()
+    workers.reap()
     files.append_events(file, watch_samples.as_line(sample), at=sample.at, who=WHO)
     watched = watch_samples.read(file.read_bytes())
     return watch_window.judge(watched, now=now(), alive=True)
-
-
-def reap() -> None:
-    """Reap dead checks. A killed check that hangs in the kernel may exit much later."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def finish(why: str, *, order_file: Path, file: Path) -> None:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, redaction
-from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
+from ansible_collections.katago.fleet.plugins.module_utils.common.file_lock import locked
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer.sharing import shown
 
 RELEASE_ADDRESS = "https://github.com/lightvector/KataGo/releases/download/v{version}/{name}"
 RELEASE_NAME = "katago-v{version}-{backend}-linux-x64.zip"
@@ -59,10 +60,27 @@ def obtain(variable: str, spec: Mapping[str, Any], cache: Path, show: Show) -> A
     directory.mkdir(parents=True, exist_ok=True)
     with locked(directory / _LOCK):
         archive = _cached(directory, expected) or _fetch(variable, spec, directory, show)
-        member = spec.get("member") or ("katago" if spec["source"] == "release" else None)
+        member = _member(spec)
         if member is None or not zipfile.is_zipfile(archive):
             return Asset(archive, expected)
-        return _extract(variable, archive, str(member), directory)
+        return _extract(variable, archive, member, directory)
+
+
+def known_sha256(spec: Mapping[str, Any], cache: Path) -> str:
+    """The sha256 of the asset's own file, without a download; empty if it is not known here."""
+    expected, member = str(spec.get("sha256") or ""), _member(spec)
+    if member is None or not expected:
+        return expected
+    try:
+        return (cache / "downloads" / expected / digest.of_text(member) / _MEMBER_RECORD).read_text()
+    except OSError:
+        return ""
+
+
+def _member(spec: Mapping[str, Any]) -> str | None:
+    """The name of the asset's file in its archive; None if the file itself is downloaded."""
+    member = spec.get("member") or ("katago" if spec.get("source") == "release" else None)
+    return None if member is None else str(member)
 
 
 def _cached(directory: Path, expected: str) -> Path | None:
@@ -106,7 +124,7 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
     source = spec["source"]
     if source == "pypi":
         for index in [*mirrors, None]:
-            place = _shown(index) if index else "the configured package index"
+            place = shown(index) if index else "the configured package index"
             yield (
                 f"{spec['requirement']} from {place}",
                 functools.partial(_pip_download, str(spec["requirement"]), index),
@@ -122,13 +140,7 @@ def _places(spec: Mapping[str, Any]) -> Iterator[tuple[str, Callable[[Path], Pat
         origin = Path(spec["path"]).expanduser().absolute().as_uri()
         name = Path(spec["path"]).name
     for address in [*(f"{mirror.rstrip('/')}/{name}" for mirror in mirrors), origin]:
-        yield _shown(address), functools.partial(_download, address, name)
-
-
-def _shown(address: str) -> str:
-    """An address without its user, password and query, which may be secret."""
-    parts = urllib.parse.urlsplit(address)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="").geturl()
+        yield shown(address), functools.partial(_download, address, name)
 
 
 def _download(address: str, name: str, scratch: Path) -> Path:

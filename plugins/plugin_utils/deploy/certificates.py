@@ -9,6 +9,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 CERTIFICATE, KEY = "katago_mcp_tls_certificate", "katago_mcp_tls_key"
 
@@ -21,49 +22,81 @@ def pem(value: str) -> str:
     return Path(text).expanduser().read_text()
 
 
-def problems(certificate: Any, key: Any, *, now: datetime) -> list[str]:
-    """The problems with both variables. Each message names the variable and the fix, but never the key."""
+def end(text: str) -> datetime | None:
+    """When the first certificate of a PEM text expires; None if it cannot be read."""
+    try:
+        return x509.load_pem_x509_certificates(text.encode())[0].not_valid_after_utc
+    except ValueError:
+        return None
+
+
+def problems(
+    certificate: Any, key: Any, *, now: datetime, names: tuple[str, str] = (CERTIFICATE, KEY)
+) -> list[str]:
+    """The problems with both variables. Each message names the variable and the fix, but never the key.
+
+    `names`: of the variables.
+    """
+    of_certificate, of_key = names
     if not certificate and not key:
         return []
     if not certificate or not key:
-        present, missing = (CERTIFICATE, KEY) if certificate else (KEY, CERTIFICATE)
+        present, missing = names if certificate else names[::-1]
         return [f"{present} is set but {missing} is not. Set both for HTTPS, or neither for plain HTTP."]
     messages = []
-    served = private = None
+    chain: list[x509.Certificate] = []
+    private = None
     try:
-        served = x509.load_pem_x509_certificates(pem(certificate).encode())[0]
+        chain = x509.load_pem_x509_certificates(pem(certificate).encode())
     except OSError as error:
         messages.append(
-            f"{CERTIFICATE} cannot be read: {error}. Set it to a file on the control node, or to PEM text."
+            f"{of_certificate} cannot be read: {error}. Set it to a file on the control node, or to PEM text."
         )
     except ValueError as error:
         messages.append(
-            f"{CERTIFICATE} is not a certificate in PEM format: {error}. `openssl x509` converts it."
+            f"{of_certificate} is not a certificate in PEM format: {error}. `openssl x509` converts it."
         )
     try:
         private = serialization.load_pem_private_key(pem(key).encode(), password=None)
     except OSError as error:
         # The value may be a key without its first line, taken for a path. It must not be shown.
         messages.append(
-            f"{KEY} cannot be read: {error.strerror}. Set it to a file on the control node, or to PEM text."
+            f"{of_key} cannot be read: {error.strerror}."
+            " Set it to a file on the control node, or to PEM text."
         )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         messages.append(
-            f"{KEY} is not a private key in PEM format without a password. `openssl pkey` converts it."
+            f"{of_key} is not a private key in PEM format without a password. `openssl pkey` converts it."
         )
-    if served is None or private is None:
+    if not chain or private is None:
         return messages
-    if private.public_key() != served.public_key():
+    served = chain[0]
+    places = [number for number, each in enumerate(chain, 1) if _is_key_of(private, each)]
+    if places and places[0] != 1:
+        return [
+            f"{of_certificate} has its certificates in the wrong order: the first one must be that of the"
+            f" key, but it is number {places[0]} of {len(chain)}. Put it first, and after it the certificate"
+            " that signed it, and so on."
+        ]
+    if not places:
         messages.append(
-            f"{KEY} is not the key of {CERTIFICATE}. Use the key with which the certificate was requested."
+            f"{of_key} is not the key of {of_certificate}."
+            " Use the key with which the certificate was requested."
         )
     if now >= served.not_valid_after_utc:
         messages.append(
-            f"{CERTIFICATE} expired at {served.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. Renew it."
+            f"{of_certificate} expired at {served.not_valid_after_utc:%Y-%m-%d %H:%M} UTC. Renew it."
         )
     elif now < served.not_valid_before_utc:
         messages.append(
-            f"{CERTIFICATE} is not valid before {served.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
+            f"{of_certificate} is not valid before {served.not_valid_before_utc:%Y-%m-%d %H:%M} UTC."
             " Check it and the control node's clock."
         )
     return messages
+
+
+def _is_key_of(key: PrivateKeyTypes, certificate: x509.Certificate) -> bool:
+    try:
+        return bool(key.public_key() == certificate.public_key())
+    except (ValueError, UnsupportedAlgorithm):
+        return False

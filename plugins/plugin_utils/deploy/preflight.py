@@ -12,6 +12,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import os_rele
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import devices
 from ansible_collections.katago.fleet.plugins.module_utils.release import sizing
 from ansible_collections.katago.fleet.plugins.module_utils.service import credentials, sandbox
+from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import sharing
 
 Facts = Mapping[str, Any]
 Settings = Mapping[str, Any]
@@ -63,7 +64,9 @@ def input_problems(settings: Settings) -> list[str]:
     `settings`: katago_engine, katago_gpu_engines (by backend), katago_network, katago_human_network
     (empty: none), katago_mcp_listen_address, katago_mcp_port, katago_mcp_metrics_listen_address,
     katago_mcp_metrics_port, katago_mcp_allowed_hosts, katago_mcp_allowed_clients,
-    katago_mcp_tokens, katago_mcp_session_key and the server's limits. No message contains a token or a key.
+    katago_mcp_trusted_proxies, katago_mcp_tokens, katago_mcp_session_key, katago_asset_host,
+    katago_asset_mirror, fleet_hosts (the group katago) and the server's limits. No message contains a token,
+    a key or a password.
     """
     return [
         *_asset_problems("katago_engine", settings["katago_engine"]),
@@ -76,9 +79,11 @@ def input_problems(settings: Settings) -> list[str]:
         ),
         *_address_problems(settings),
         *_client_problems(settings),
+        *_proxy_problems(settings),
         *_token_problems(settings),
         *_session_key_problems(str(settings.get("katago_mcp_session_key") or "")),
         *_limit_problems(settings),
+        *_sharing_problems(settings),
     ]
 
 
@@ -194,6 +199,18 @@ def _client_problems(settings: Settings) -> Iterator[str]:
                 )
 
 
+def _proxy_problems(settings: Settings) -> Iterator[str]:
+    for proxy in settings.get("katago_mcp_trusted_proxies") or ():
+        try:
+            ipaddress.ip_network(proxy)
+        except ValueError:
+            yield (
+                f"katago_mcp_trusted_proxies has {proxy!r}; it must be an IP address, or a network without"
+                " host bits such as 10.20.0.0/16. For a host in the group load_balancer, set fleet_address to"
+                " its IP address."
+            )
+
+
 def _token_problems(settings: Settings) -> Iterator[str]:
     tokens = settings["katago_mcp_tokens"]
     if isinstance(tokens, str | bytes) or not isinstance(tokens, Sequence):
@@ -276,6 +293,18 @@ def _limit_problems(settings: Settings) -> Iterator[str]:
         )
 
 
+def _sharing_problems(settings: Settings) -> Iterator[str]:
+    host = str(settings.get("katago_asset_host") or "")
+    if host and host not in (hosts := settings.get("fleet_hosts") or ()):
+        yield (
+            f"katago_asset_host is {host!r}, which is no host of the group katago. Its hosts:"
+            f" {', '.join(hosts)}."
+        )
+    mirror = str(settings.get("katago_asset_mirror") or "")
+    if mirror and (problem := sharing.mirror_problem(mirror)):
+        yield f"{problem}."
+
+
 def is_loopback(address: str) -> bool:
     """Whether only the host itself can reach an address; False for a malformed address."""
     try:
@@ -343,6 +372,11 @@ def _capacity_problems(host: Facts, networks: Mapping[str, int]) -> Iterator[str
             )
     for obstacle in host["disk_obstacles"]:
         yield f"{obstacle}. Repair the disk first."
+    for closed in host["closed_directories"]:
+        yield (
+            f"{closed}, so the service's user cannot reach its files below it."
+            f" Run on the host: chmod o+x {closed.partition(' has mode ')[0]}"
+        )
 
 
 def _unit_problems(host: Facts, *, credentials: bool) -> Iterator[str]:

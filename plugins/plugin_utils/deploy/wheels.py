@@ -1,4 +1,4 @@
-"""Builds the wheel set of a release: the server and its locked dependencies, for a host's Python."""
+"""Builds wheel sets for a host's Python: of a release, the server with its dependencies, or of a lock."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import sys
 import tempfile
 import tomllib
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.markers import Marker, default_environment
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, endings, redaction
-from ansible_collections.katago.fleet.plugins.plugin_utils.run.file_lock import locked
+from ansible_collections.katago.fleet.plugins.module_utils.common.file_lock import locked
 
 # Platforms whose wheels run on Debian 12 and newer (PEP 600).
 _GLIBC_MINORS = (17, 24, 26, 27, 28, 31, 34, 35)
@@ -59,20 +59,52 @@ def build(server: Path, *, python: str, machine: str, cache: Path, show: Show) -
             "machine": machine,
         }
     )
-    directory = cache / "wheels" / key
+    archive, sha256 = _cached(
+        cache / "wheels",
+        key,
+        lambda scratch: _collect(server, scratch, python, machine),
+        lambda: show(f"Building the server's wheel set for Python {python} on {machine}"),
+    )
+    return WheelSet(archive, sha256, version)
+
+
+def build_locked(lock: Path, *, python: str, machine: str, cache: Path, show: Callable[[], None]) -> WheelSet:
+    """The wheel set of a lock alone, for a Python and a machine. `show`: is called before a build.
+
+    Raises:
+        WheelError: pip failed.
+    """
+    content = lock.read_text()
+    key = digest.of_json({"lock": digest.of_text(content), "python": python, "machine": machine})
+
+    def collect(scratch: Path) -> str:
+        lines = list(requirements(content, python=python, machine=machine))
+        _download(lines, scratch, python, machine)
+        return _finish(lines, scratch, python, machine)
+
+    archive, sha256 = _cached(cache / "wheels", key, collect, show)
+    return WheelSet(archive, sha256, "")
+
+
+def _cached(
+    root: Path, key: str, collect: Callable[[Path], str], show: Callable[[], None]
+) -> tuple[Path, str]:
+    """The archive of a wheel set and the digest of its content. `collect` fills a directory with it."""
+    directory = root / key
     archive = directory / "wheels.zip"
     record = directory / "sha256"
-    with locked(cache / "wheels" / f".{key}.lock"):
+    root.mkdir(parents=True, exist_ok=True)
+    with locked(root / f".{key}.lock"):
         if not record.exists():
-            show(f"Building the server's wheel set for Python {python} on {machine}")
+            show()
             directory.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=directory) as scratch:
-                content = _collect(server, Path(scratch), python, machine)
+                content = collect(Path(scratch))
                 partial = archive.with_suffix(".partial")
                 _pack(Path(scratch), partial)
                 partial.rename(archive)
             record.write_text(content)
-    return WheelSet(archive, record.read_text(), version)
+    return archive, record.read_text()
 
 
 def requirements(lock: str, *, python: str, machine: str) -> Iterator[str]:
@@ -110,9 +142,18 @@ def _compiled(root: Path) -> frozenset[str]:
 
 def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
     lines = list(requirements((server / "requirements.lock").read_text(), python=python, machine=machine))
+    _download(lines, scratch, python, machine)
+    _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={scratch}", str(server))
+    (own,) = scratch.glob("katago_mcp-*.whl")
+    lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
+    return _finish(lines, scratch, python, machine)
+
+
+def _download(lines: Sequence[str], scratch: Path, python: str, machine: str) -> None:
+    """Download the wheels of locked requirements."""
+    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
     locked_file = scratch / "locked.txt"
     locked_file.write_text("\n".join(lines) + "\n")
-    platforms = [f"--platform=manylinux_2_{minor}_{machine}" for minor in _GLIBC_MINORS]
     _pip(
         "download",
         "--require-hashes",
@@ -127,11 +168,12 @@ def _collect(server: Path, scratch: Path, python: str, machine: str) -> str:
         f"--dest={scratch}",
     )
     locked_file.unlink()
-    _pip("wheel", "--no-deps", "--no-build-isolation", f"--wheel-dir={scratch}", str(server))
-    (own,) = scratch.glob("katago_mcp-*.whl")
-    lines.append(f"katago-mcp=={own.name.split('-')[1]} --hash=sha256:{digest.of_file(own)}")
+
+
+def _finish(lines: Sequence[str], scratch: Path, python: str, machine: str) -> str:
+    """Add the requirements and an installer; return the digest of the wheels."""
     (scratch / "requirements.txt").write_text("\n".join(lines) + "\n")
-    # Hosts install with the control node's locked pip, so a release needs no pip of its own.
+    # Hosts install with the control node's locked pip, so an environment needs no pip of its own.
     installer = scratch / "installer.txt"
     installer.write_text(_locked_pip(python, machine))
     _pip(
@@ -171,7 +213,7 @@ def _pip(*arguments: str) -> None:
         lines = redaction.plain(result.stderr).splitlines()
         errors = "\n".join(line for line in lines if not line.startswith("WARNING"))
         message = endings.describe(errors, "\n".join(lines), status=result.returncode, lines=3)
-        raise WheelError(f"The server's wheel set cannot be built: {message}")
+        raise WheelError(f"The wheel set cannot be built: {message}")
 
 
 def _pack(directory: Path, archive: Path) -> None:

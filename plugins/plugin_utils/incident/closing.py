@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.incident.state import Incident
@@ -45,16 +45,23 @@ def changes(events: Iterable[Mapping[str, Any]]) -> dict[str, tuple[str, str]]:
     return latest
 
 
-def hosts(incident: Incident, events: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The incident's hosts: unhealthy or unknown when an alert opened or joined it, or changed since."""
-    return sorted({*incident.unhealthy, *changes(events)})
+def hosts(
+    incident: Incident, events: Iterable[Mapping[str, Any]], unwatched: Collection[str] = ()
+) -> list[str]:
+    """The incident's hosts: unhealthy or unknown when an alert opened or joined it, or changed since.
+
+    `unwatched`: hosts without the service, which have no watch.
+    """
+    return sorted({*incident.unhealthy, *changes(events)} - {*unwatched})
 
 
-def unmet(incident: Incident, events: Sequence[Mapping[str, Any]]) -> list[str]:
+def unmet(
+    incident: Incident, events: Sequence[Mapping[str, Any]], unwatched: Collection[str] = ()
+) -> list[str]:
     """One clause for each host whose recovery is not confirmed; [] if all are confirmed.
 
-    `events`: the incident's timeline, the oldest first. An incident without hosts needs no watch. Permission
-    to end without a watch is valid until a host is changed.
+    `events`: the incident's timeline, the oldest first. `unwatched`: as in `hosts`. An incident without hosts
+    needs no watch. Permission to end without a watch is valid until a host is changed.
     """
     changed = changes(events)
     if incident.without_watch and all(at < incident.without_watch for at, _ in changed.values()):
@@ -64,7 +71,7 @@ def unmet(incident: Incident, events: Sequence[Mapping[str, Any]]) -> list[str]:
         for event in events
         if event.get("procedure") == watch_table.PROCEDURE and watch_table.PROCEDURE in event
     }
-    return list(_problems(hosts(incident, events), newest, changed, incident.unhealthy))
+    return list(_problems(hosts(incident, events, unwatched), newest, changed, incident.unhealthy))
 
 
 def _problems(

@@ -33,7 +33,7 @@ class PlanContext:
     """What a plan is made from.
 
     `report`: that of triage, None if triage was not run. `taken`: ids in use. `timelines`: the events of
-    incidents, by id.
+    incidents, by id. `unwatched`: load balancers, which have no watch.
     """
 
     now: datetime
@@ -45,6 +45,7 @@ class PlanContext:
     hosts: Sequence[str] = ()
     jargon: Sequence[str] = ()
     timelines: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    unwatched: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -103,11 +104,13 @@ def _open(request: Request, context: PlanContext) -> Plan:
     errors = incident_report.error_groups(report)
     undecided = incident_report.undecided(report)
     levels = incident_report.levels(report)
+    load_balancers = sorted(context.unwatched & levels.keys())
     triaged = {
         "findings": [vars(each) for each in findings],
         "errors": sorted(errors),
         "undecided": undecided,
         "levels": levels,
+        "load_balancers": load_balancers,
     }
     if request.incident in context.all:
         existing = context.all[request.incident]
@@ -144,11 +147,13 @@ def _open(request: Request, context: PlanContext) -> Plan:
         # For the first incident there is nothing to compare its errors with.
         **_unfamiliar(report, errors - earlier_errors if context.all else set()),
         **triaged,
-        "impact": messages.impact(findings, levels, len(levels)),
+        "impact": messages.impact(findings, levels, len(levels), load_balancers),
         "summary": messages.summary(findings),
         "computed": [name for name in _COMPUTED if name not in texts],
         "public": public,
         **texts,
+        # Reports count drills apart from incidents.
+        **({"drill": name} if name.startswith(state.DRILL_PREFIX) else {}),
     }
     message = (
         f"Opened incident {name}: {severity} (set by {event['severity_by']})."
@@ -190,7 +195,12 @@ def _computed(existing: Incident, triaged: Mapping[str, Any], texts: Mapping[str
     levels = state.joined_levels(existing.levels, triaged["levels"])
     worst = sorted(merged.values(), key=lambda each: (SEVERITIES.index(each.level), each.host, each.rule))
     computed = {
-        "impact": messages.impact(worst, levels, existing.fleet_size),
+        "impact": messages.impact(
+            worst,
+            levels,
+            existing.fleet_size,
+            existing.load_balancers.union(triaged["load_balancers"]),
+        ),
         "summary": messages.summary(worst),
     }
     new = {
@@ -329,9 +339,10 @@ def _close(request: Request, incident: Incident, context: PlanContext) -> Plan:
 
 def _unwatched(request: Request, incident: Incident, context: PlanContext) -> dict[str, Any]:
     """The record of an end without a confirmed recovery. Refuses it without `without_watch`."""
-    problems = closing.unmet(incident, context.timelines.get(incident.id, ()))
+    timeline = context.timelines.get(incident.id, ())
+    problems = closing.unmet(incident, timeline, context.unwatched)
     if problems and not request.without_watch:
-        hosts = closing.hosts(incident, context.timelines.get(incident.id, ()))
+        hosts = closing.hosts(incident, timeline, context.unwatched)
         raise RefusedError(
             f"The recovery of {incident.id} is not confirmed: {'; '.join(problems)}. Run"
             f" ansible-playbook playbooks/watch.yml -e incident={incident.id} -l {','.join(hosts)}"

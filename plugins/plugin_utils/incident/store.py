@@ -8,10 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import directories, files
+from ansible_collections.katago.fleet.plugins.module_utils.common import directories, file_lock, files
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import records
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import file_lock
 
 STATE = "state.jsonl"
 
@@ -33,6 +32,7 @@ class IncidentRecords:
     @contextmanager
     def sending(self, incident: str) -> Iterator[None]:
         """Hold the lock for sending an incident's messages. Unfinished attempts are then of killed runs."""
+        directories.make(self._directory / incident, mode=directories.PRIVATE)
         with file_lock.locked(self._directory / incident / ".sending"):
             yield
 

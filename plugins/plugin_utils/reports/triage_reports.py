@@ -10,9 +10,11 @@ from typing import Any
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
+from ansible_collections.katago.fleet.plugins.module_utils.triage import rules_load_balancer
 from ansible_collections.katago.fleet.plugins.module_utils.triage import verdict as triage_verdict
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage_table
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import fleet_hosts
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,31 @@ class Report:
 
 
 def gather(task_vars: Mapping[str, Any], now: datetime, *, breach: bool) -> Report:
-    """Build the report from the `triage_result` of every host of the play."""
+    """Build the report from the `triage_result` of every host of the play.
+
+    Load balancers that an earlier play measured are in it too.
+    """
     measured = {
         host: task_vars["hostvars"][host].get("triage_result") or {}
         for host in task_vars["ansible_play_hosts_all"]
     }
-    verdicts = {host: _verdict(result, now, breach) for host, result in measured.items()}
+    measured |= {
+        host: task_vars["hostvars"][host]["triage_result"]
+        for host in task_vars["groups"].get(fleet_hosts.LOAD_BALANCERS) or ()
+        if host not in measured and "triage_result" in task_vars["hostvars"][host]
+    }
+    entries = {host: result.get("facts") or {} for host, result in measured.items()}
+    between = rules_load_balancer.between({host: triage_facts.read(each) for host, each in entries.items()})
+    verdicts = {
+        host: triage_verdict.extended(_verdict(result, now, breach), between.get(host, ()), now=now)
+        for host, result in measured.items()
+    }
     inventory = run_commands.inventory_arguments(task_vars.get("ansible_inventory_sources") or [])
     proposed = {
         host: triage_table.command(verdict.next, host, inventory)
         for host, verdict in verdicts.items()
         if verdict.next
     }
-    entries = {host: result.get("facts") or {} for host, result in measured.items()}
     return Report(verdicts, entries, triage_verdict.fleet(verdicts, now=now), proposed)
 
 

@@ -15,9 +15,13 @@ _LAST_LINES = 5
 
 
 def command(step: str, host: str, inventory: Sequence[str] = ()) -> str:
-    """The complete command line for a step such as `restart.yml -e force=true`, limited to one host."""
+    """The complete command line for a step such as `restart.yml -e force=true`, limited to one host.
+
+    That is `host`, unless the step names another one.
+    """
     playbook, _, arguments = step.partition(" ")
-    return run_commands.proposed(playbook.removesuffix(".yml"), f"-l {host} {arguments}".rstrip(), inventory)
+    limited = arguments if arguments.startswith("-l ") else f"-l {host} {arguments}".rstrip()
+    return run_commands.proposed(playbook.removesuffix(".yml"), limited, inventory)
 
 
 def render(

@@ -58,6 +58,23 @@ tr,figure{break-inside:avoid}
 h2,h3{break-after:avoid}
 thead{display:table-header-group}
 }"""
+# Figures are drawn for a white background. A style has precedence over the attributes of a drawing.
+_DARK = """\
+:root{color-scheme:light dark}
+@media screen and (prefers-color-scheme:dark){
+body{color:#e6e6e6;background:#161616}
+h2{border-color:#555}
+.warning,.good,th{background:#262626}
+.warning{border-color:#e69138}
+.good{border-color:#57ab5a}
+th,td,tr{border-color:#444}
+td::before,figcaption{color:#a6a6a6}
+svg,svg text{fill:#e6e6e6}
+svg rect{fill:#33291c}
+svg [stroke="#ddd"]{stroke:#3a3a3a}
+svg [stroke="#0072b2"]{stroke:#56b4e9}
+svg [stroke="#56b4e9"]{stroke:#b8dff5}
+}"""
 # The page must not load or run anything, whatever its texts contain.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _REDACTOR = redaction.Redactor()
@@ -140,8 +157,12 @@ def as_markdown(document: Document) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def as_html(document: Document) -> str:
-    """The document as one HTML page, readable on a phone and in print."""
+def as_html(document: Document, *, dark: bool = False) -> str:
+    """The document as one HTML page, readable on a phone and in print.
+
+    `dark`: the page follows a dark setting of the reader's system. Its figures must do so too.
+    """
+    style = f"{_STYLE}\n{_DARK}" if dark else _STYLE
     title = _safe(document.title)
     body = "\n".join(_html(block) for block in document.blocks)
     return f"""\
@@ -153,7 +174,7 @@ def as_html(document: Document) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
 <style>
-{_STYLE}
+{style}
 </style>
 </head>
 <body>

@@ -15,7 +15,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 26, 50
 # Okabe and Ito's colours, which colour-blind people can tell apart.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00")
 _DASHES = ("", "7 3", "2 3", "9 3 2 3")
-_TICKS = (60, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
+_TICKS = (5, 10, 15, 30, 60, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 604800)
 _MOST_TICKS = 9
 
 _Place = Callable[[float], float]
@@ -141,4 +141,6 @@ def _ticks(begin: float, end: float) -> list[float]:
 
 def _clock(at: float, span: float) -> str:
     moment = datetime.fromtimestamp(at, UTC)
-    return f"{moment:%H:%M}" if span <= 86400 else f"{moment:%m-%d %H:%M}"
+    if span > 86400:
+        return f"{moment:%m-%d %H:%M}"
+    return f"{moment:%H:%M:%S}" if span < _MOST_TICKS * 60 else f"{moment:%H:%M}"

@@ -121,11 +121,15 @@ class Record:
 
 @dataclass(frozen=True)
 class Records:
-    """All records. `other`: procedures outside of incidents. `unread`: unreadable records, with reasons."""
+    """All records. `other`: procedures outside of incidents. `unread`: unreadable records, with reasons.
+
+    `times`: those of records that are read elsewhere, such as drills. They only show how new the newest is.
+    """
 
     all: Sequence[Record] = ()
     other: Sequence[Mapping[str, Any]] = ()
     unread: Sequence[str] = field(default=())
+    times: Sequence[str] = ()
 
 
 def parse(text: str) -> Quarter:
@@ -156,7 +160,7 @@ def newest(records: Records) -> date | None:
         )
         if at
     ]
-    times += [str(event["at"]) for event in records.other]
+    times += [*(str(event["at"]) for event in records.other), *records.times]
     return timestamps.parse(max(times)).date() if times else None
 
 
@@ -166,8 +170,10 @@ def default_as_of(records: Records, quarter: Quarter) -> date:
     return min(quarter.last, max(latest, quarter.first)) if latest else quarter.last
 
 
-def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Document:
-    """The report on a quarter, with the state at the end of a day."""
+def build(
+    records: Records, quarter: Quarter, as_of: date, roster: object, drills: Sequence[Block] = ()
+) -> Document:
+    """The report on a quarter, with the state at the end of a day. `drills`: its blocks about drills."""
     replayed = (record.at_end_of(as_of) for record in records.all)
     current = [record for record in replayed if record is not None]
     real = [record for record in current if not record.is_drill]
@@ -188,7 +194,9 @@ def build(records: Records, quarter: Quarter, as_of: date, roster: object) -> Do
         *_trends(now, _of(real, quarter.before), quarter),
         *_recurrences(now),
         *_procedures(records, quarter, as_of),
-        *_drills(_of([record for record in current if record.is_drill], quarter), as_of),
+        Heading("Drills"),
+        *drills,
+        *_drills(_of([record for record in current if record.is_drill], quarter), is_alone=not drills),
         *_actions(current, quarter, as_of),
         *_reviews(now, as_of),
         *_contacts(roster, as_of),
@@ -227,6 +235,13 @@ def to_resolve(record: Record) -> float | None:
 def in_time(record: Record) -> bool | None:
     """Whether the first response met the runbook's deadline; None if there was no response yet."""
     return record.responded_at <= record.incident.respond_by if record.responded_at else None
+
+
+def change_text(now: float, before: float) -> str:
+    """The change from one value to another, such as `+50 %`."""
+    if now == before:
+        return "unchanged"
+    return f"{100 * (now - before) / before:+.0f} %" if before else "new"
 
 
 def overdue_items(records: Sequence[Record], on: date) -> list[tuple[Record, answers.ActionItem]]:
@@ -300,11 +315,11 @@ def _trends(now: Sequence[Record], before: Sequence[Record], quarter: Quarter) -
         ("Median time to resolve", to_resolve),
     )
     rows: list[tuple[str, ...]] = [
-        ("Incidents", str(len(now)), str(len(before)), _change(len(now), len(before)))
+        ("Incidents", str(len(now)), str(len(before)), change_text(len(now), len(before)))
     ]
     for name, measure in measures:
         values = [_median(each, measure) for each in (now, before)]
-        change = "-" if None in values else _change(values[0] or 0, values[1] or 0)
+        change = "-" if None in values else change_text(values[0] or 0, values[1] or 0)
         rows.append((name, *(_span(value) for value in values), change))
     counts: tuple[tuple[str, Callable[[Record], int]], ...] = (
         ("Escalations", lambda record: len(record.incident.escalations)),
@@ -312,7 +327,7 @@ def _trends(now: Sequence[Record], before: Sequence[Record], quarter: Quarter) -
     )
     for name, count in counts:
         newer, older = (sum(map(count, each)) for each in (now, before))
-        rows.append((name, str(newer), str(older), _change(newer, older)))
+        rows.append((name, str(newer), str(older), change_text(newer, older)))
     yield Heading("Trends")
     yield Table(("Measure", quarter.name, quarter.before.name, "Change"), tuple(rows))
     current = Counter(finding.rule for record in now for finding in record.incident.findings.values())
@@ -365,11 +380,14 @@ def _procedures(records: Records, quarter: Quarter, as_of: date) -> Iterator[Blo
     yield Paragraph("Each host counts once for each run, during incidents and at other times.")
 
 
-def _drills(drills: Sequence[Record], as_of: date) -> Iterator[Block]:
-    yield Heading("Drills")
+def _drills(drills: Sequence[Record], *, is_alone: bool) -> Iterator[Block]:
+    """The incidents of drills. `is_alone`: nothing else in the report is about drills."""
     if not drills:
-        yield Paragraph("No drills are recorded.")
+        if is_alone:
+            yield Paragraph("No drills are recorded.")
         return
+    if not is_alone:
+        yield Heading("Incidents of drills", 3)
     yield Table(
         ("Drill", "Severity", "Started", "Acknowledged", "Responded", "Resolved"),
         tuple(
@@ -456,9 +474,3 @@ def _median(records: Sequence[Record], measure: Callable[[Record], float | None]
 
 def _span(value: float | None) -> str:
     return _UNKNOWN if value is None else messages.duration_text(timedelta(seconds=value))
-
-
-def _change(now: float, before: float) -> str:
-    if now == before:
-        return "unchanged"
-    return f"{100 * (now - before) / before:+.0f} %" if before else "new"

@@ -45,12 +45,26 @@ def build(root: Path, incident: str, fleet: Sequence[str], *, dry: bool) -> Buil
         contents[directory / answers.FILE] = answers.template(sources.incident)
     contents |= _both(directory / "review", review_document.build(sources, answer_set))
     standing = answers.standing(sources.incident, answer_set)
-    return Built(standing, answer_set, _written(contents, dry=dry))
+    return Built(standing, answer_set, write(contents, dry=dry))
 
 
 def report(root: Path, name: str, document: blocks.Document, *, dry: bool) -> tuple[Path, ...]:
     """Write a report as `reports/<name>.md` and `.html`; return the files that changed."""
-    return _written(_both(root / "reports" / name, document), dry=dry)
+    return write(_both(root / "reports" / name, document), dry=dry)
+
+
+def write(contents: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
+    """Write the files whose content differs, each atomically, readable by the owner only. Return them."""
+    changed = []
+    for path, text in contents.items():
+        content = text.encode()
+        if path.exists() and path.read_bytes() == content:
+            continue
+        changed.append(path)
+        if not dry:
+            directories.make(path.parent, mode=directories.PRIVATE)
+            files.write(path, content, mode=0o600)
+    return tuple(changed)
 
 
 def read_all(root: Path) -> quarterly.Records:
@@ -110,17 +124,3 @@ def _both(stem: Path, document: blocks.Document) -> dict[Path, str]:
         stem.with_name(f"{stem.name}.md"): blocks.as_markdown(document),
         stem.with_name(f"{stem.name}.html"): blocks.as_html(document),
     }
-
-
-def _written(contents: dict[Path, str], *, dry: bool) -> tuple[Path, ...]:
-    """Write the files whose content differs, each atomically. Return them."""
-    changed = []
-    for path, text in contents.items():
-        content = text.encode()
-        if path.exists() and path.read_bytes() == content:
-            continue
-        changed.append(path)
-        if not dry:
-            directories.make(path.parent, mode=directories.PRIVATE)
-            files.write(path, content, mode=0o600)
-    return tuple(changed)

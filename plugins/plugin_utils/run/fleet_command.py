@@ -1,7 +1,7 @@
 """`bin/fleet`: the procedures as commands without nested quotes, made from the table of procedures.
 
 It turns options into the inputs of a playbook, prints the `ansible-playbook` command, and becomes that
-command. Needs nothing but the standard library.
+command, or waits for one that has a result when it is interrupted. Needs nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import interruption, procedures
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.procedures import Input, Procedure
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str]) -> int:
         return 2
     print(shlex.join(command), file=sys.stderr, flush=True)
     _begin_report(procedure, rest)
-    return _become(command)
+    return _become(command, is_interruptible=procedure.is_interruptible)
 
 
 def find(arguments: Sequence[str]) -> tuple[Procedure, list[str]]:
@@ -270,7 +270,7 @@ def _refuse_misspelt(procedure: Procedure, arguments: Sequence[str]) -> None:
 def _begin_report(procedure: Procedure, arguments: Sequence[str]) -> None:
     """Replace an old report of triage: Ansible may refuse a limit before any plugin of ours is loaded."""
     options, passed = _parser(procedure).parse_known_args(list(arguments))
-    path = getattr(options, "triage_json", None)
+    path = getattr(options, "triage_json", None) or _extra_variable(passed, "triage_json")
     if procedure.name != "triage" or not path or _ONLY_READS & set(passed):
         return
     from ansible_collections.katago.fleet.plugins.plugin_utils.run import triage_file
@@ -281,7 +281,24 @@ def _begin_report(procedure: Procedure, arguments: Sequence[str]) -> None:
         print(f"bin/fleet: the earlier report {path} was not replaced: {error.strerror}", file=sys.stderr)
 
 
-def _become(command: Sequence[str]) -> int:
+def _extra_variable(arguments: Sequence[str], name: str) -> str | None:
+    """The value of a variable that is given with `-e` as JSON or as `name=value`; None if it is not."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("-e", "--extra-vars", action="append", default=[])
+    variables: dict[str, Any] = {}
+    for text in parser.parse_known_args(list(arguments))[0].extra_vars:
+        try:
+            parsed = json.loads(text) if text.startswith("{") else None
+            words = shlex.split(text) if parsed is None else []
+        except ValueError:
+            # Ansible refuses it.
+            continue
+        variables |= parsed or dict(word.split("=", 1) for word in words if "=" in word)
+    value = variables.get(name)
+    return value if isinstance(value, str) else None
+
+
+def _become(command: Sequence[str], *, is_interruptible: bool = False) -> int:
     beside = ROOT / ".venv" / "bin" / command[0]
     # The environment of the checkout has the version that the collection was tested with.
     program = str(beside) if beside.is_file() else shutil.which(command[0])
@@ -295,6 +312,8 @@ def _become(command: Sequence[str]) -> int:
     environment = os.environ | {"PATH": f"{Path(program).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
     if not _has_configuration():
         environment.setdefault("ANSIBLE_STDOUT_CALLBACK", "katago.fleet.output")
+    if is_interruptible:
+        return interruption.run([program, *command[1:]], environment)
     os.execve(program, list(command), environment)  # noqa: S606 - the arguments are a list, not a shell's
 
 

@@ -18,8 +18,10 @@ def result(failure: Mapping[str, Any] | None, state: Mapping[str, Any]) -> Resul
     return "unknown" if state.get("unit") is None else "partial"
 
 
-def explanation(failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str) -> str:
-    """The message of a failed procedure: the failure, the state of the service, the next step.
+def explanation(
+    failure: Mapping[str, Any] | None, state: Mapping[str, Any], next_step: str, rotation: str = ""
+) -> str:
+    """The message of a failed procedure: the failure, the state of the service, its rotation, the next step.
 
     `next_step` is the procedure's, unless the failure knows a better one. What was refused says itself
     what is to be done: the step of a procedure that never began would lead astray.
@@ -29,14 +31,19 @@ def explanation(failure: Mapping[str, Any] | None, state: Mapping[str, Any], nex
     else:
         words = str(failure.get("msg") or failure).strip()
         next_step = str(failure.get("next_step") or ("" if failure.get("refused") else next_step))
-    return "\n".join([words, left(state), *([f"Next: {next_step}"] if next_step else [])])
+    further = [*([rotation] if rotation else []), *([f"Next: {next_step}"] if next_step else [])]
+    return "\n".join([words, left(state), *further])
 
 
 def left(state: Mapping[str, Any]) -> str:
     """The state of the service in a sentence."""
     if state.get("unit") is None:
         return f"What state the service is in cannot be seen: {state.get('reason') or 'no reason given'}."
-    words = f"The service is {state['unit']}"
+    load_balancer = f"HAProxy is {state['load_balancer']}" if state.get("load_balancer") else ""
+    if state.get("installed") is False and not state.get("current"):
+        return f"{load_balancer or 'The host does not have the service'}."
+    words = f"{load_balancer}. " if load_balancer else ""
+    words += f"The service is {state['unit']}"
     if state.get("running"):
         ready = {True: "ready", False: "not ready", None: "possibly not ready"}[state.get("ready")]
         why = "" if state.get("ready") else f" ({state.get('reason') or 'no reason given'})"

@@ -19,6 +19,7 @@ Situation = Literal[
     "Suspect a breach",
     "Manage an incident",
     "Review and report",
+    "Practise",
 ]
 
 
@@ -55,8 +56,9 @@ class Input:
 class Procedure:
     """A procedure: a playbook of that name, or several that it imports.
 
-    `locks`: it takes the lock of every host, and keeps evidence first. `records`: it keeps records, so it
-    must be clear where they are. `imports`: the procedures whose inputs it takes as well.
+    `locks`: it takes the lock of every host. `keeps_evidence`: it then keeps evidence before it changes
+    anything. `records`: it keeps records, so it must be clear where they are. `imports`: the procedures whose
+    inputs it takes as well. `is_interruptible`: it has a result when Ctrl-C ends it.
     """
 
     name: str
@@ -64,8 +66,10 @@ class Procedure:
     summary: str
     inputs: tuple[Input, ...] = ()
     locks: bool = False
+    keeps_evidence: bool = True
     records: bool = True
     imports: tuple[str, ...] = ()
+    is_interruptible: bool = False
 
     @property
     def command(self) -> tuple[str, ...]:
@@ -78,15 +82,17 @@ GROUPS: Mapping[str, str] = {
     "incident": "the record of an incident and its messages",
     "security": "security mode, for a host that may be compromised",
     "report": "reports on all incidents",
+    "healing": "automatic repairs of hosts and of the fleet",
+    "rotation": "which hosts the load balancers send requests to",
 }
 """The first words of commands of two words."""
 
 INCIDENT = Input(
-    "incident", "word", "the incident that the run belongs to; without it, the only one that is open"
+    "incident", "word", "the incident that the run belongs to; by default the only one that is open"
 )
-_LOCK = (
-    Input("break_lock", "word", "the id of the lock to break; separate several by commas"),
-    Input("without_evidence", "bool", "continue when the evidence cannot be kept", default=False),
+_BREAK_LOCK = Input("break_lock", "word", "the id of the lock to break; separate several by commas")
+_WITHOUT_EVIDENCE = Input(
+    "without_evidence", "bool", "continue when the evidence cannot be kept", default=False
 )
 _BREACH = Input("breach", "bool", "you know of a security breach", default=False)
 _WHY = Input("why", "text", "the reason, which is recorded")
@@ -99,6 +105,13 @@ _WITHOUT_START_CHECK = Input(
 _ALLOW_CHANGED_FILES = Input(
     "allow_changed_files", "bool", "continue although files of the release were changed", default=False
 )
+_WITHOUT_BACKUP = Input("without_backup", "bool", "continue without a last backup of the host", default=False)
+_WITHOUT_DRAIN = Input(
+    "without_drain",
+    "bool",
+    "continue although the host cannot be taken out of rotation, or too few hosts would remain",
+    default=False,
+)
 _LEAD = Input("lead", "text", "who leads the response")
 _IMPACT = Input("impact", "text", "what users notice", recorded=False)
 _SUMMARY = Input("summary", "text", "what is known so far", recorded=False)
@@ -107,7 +120,22 @@ _ETA = Input("eta", "text", "when the service should work again, for example 10:
 _PUBLIC = Input("public", "text", "the text of the status page", recorded=False)
 _RESOLUTION = Input("resolution", "text", "how the incident was resolved", recorded=False)
 _SEVERITY = Input("severity", "word", "the severity, instead of triage's", choices=("P0", "P1", "P2", "P3"))
-_AS_OF = Input("as_of", "day", "the day of the report, for example 2026-12-31; today without it")
+_AS_OF = Input("as_of", "day", "the day of the report, for example 2026-12-31; by default today")
+_ALLOW_PRODUCTION = Input(
+    "drill_allow_production", "bool", "practise on a production fleet, in its window", is_role_variable=True
+)
+
+
+_CANARY = Input("canary", "word", "the host that is switched first; by default the first pending host")
+_SOAK_MINUTES = Input(
+    "soak_minutes",
+    "number",
+    "minutes for which the canary is compared with hosts that were not switched; 0 for none",
+    default=5,
+    minimum=0,
+    maximum=240,
+    variable="rollout_soak_minutes",
+)
 
 
 def _limit(name: str, type_: Type, summary: str, minimum: float = 1) -> Input:
@@ -118,21 +146,23 @@ _ALL = (
     Procedure(
         "site",
         "Set up and change a fleet",
-        "Set up everything: GPU drivers, the service, backups",
-        imports=("gpu_driver", "deploy", "backup"),
+        "Set up everything: GPU drivers, the service, load balancers, backups, monitoring, self-healing",
+        imports=("gpu_driver", "deploy", "load_balancer", "backup", "monitoring", "self_healing"),
         locks=True,
     ),
     Procedure(
         "deploy",
         "Set up and change a fleet",
-        "Deploy a release, an engine, a network or a setting, one host after the other",
+        "Deploy a release, an engine, a network or a setting: a canary, then growing batches",
         (
             Input(
                 "deploy_serial",
                 "word",
-                "hosts that are switched at a time, for example 2 or 25%",
-                default="1",
+                "hosts that are switched at a time, such as 2 or 25%, instead of canary and growing batches",
             ),
+            _CANARY,
+            _SOAK_MINUTES,
+            _WITHOUT_DRAIN,
         ),
         locks=True,
     ),
@@ -150,20 +180,100 @@ _ALL = (
             Input(
                 "gpu_driver_reboot",
                 "word",
-                "whether a host may be rebooted: never or when_needed",
+                "whether a host may be rebooted",
                 choices=("never", "when_needed"),
                 is_role_variable=True,
             ),
             _WITHOUT_START_CHECK,
             _ALLOW_CHANGED_FILES,
+            _WITHOUT_DRAIN,
         ),
         locks=True,
+    ),
+    Procedure(
+        "load_balancer",
+        "Set up and change a fleet",
+        "Configure the load balancers in front of the fleet, one after the other",
+        locks=True,
+        keeps_evidence=False,
+    ),
+    Procedure(
+        "monitoring",
+        "Set up and change a fleet",
+        "Set up monitoring: exporters on every host; Prometheus, Alertmanager and the prober",
+        locks=True,
+        keeps_evidence=False,
     ),
     Procedure(
         "baseline",
         "Set up and change a fleet",
         "Record how fast each healthy host is, for triage to compare with",
         locks=True,
+        keeps_evidence=False,
+    ),
+    Procedure(
+        "self_healing",
+        "Set up and change a fleet",
+        "Set up automatic repairs of hosts, within an allow-list and a budget, or remove them",
+        (
+            Input(
+                "self_healing_enabled",
+                "bool",
+                "whether hosts repair themselves; false removes it",
+                is_role_variable=True,
+            ),
+            Input(
+                "self_healing_dry_run",
+                "bool",
+                "whether hosts only report what they would do",
+                is_role_variable=True,
+            ),
+        ),
+        locks=True,
+        keeps_evidence=False,
+    ),
+    Procedure(
+        "remove_host",
+        "Set up and change a fleet",
+        "Remove a host permanently: a last backup, then everything but packages and backups",
+        (
+            Input("confirm", "word", "the names of the hosts that -l names, separated by commas"),
+            Input(
+                "keep",
+                "word",
+                "what stays on the host: nothing, or its state, history and cache",
+                default="nothing",
+                choices=("nothing", "data"),
+            ),
+            Input("last_host", "bool", "continue although no host of the fleet would remain", default=False),
+            _WITHOUT_BACKUP,
+            _WITHOUT_DRAIN,
+        ),
+        locks=True,
+    ),
+    Procedure(
+        "replace_host",
+        "Set up and change a fleet",
+        "Rebuild a dead host on a bare one with the same name, with the state of its newest backup",
+        (
+            replace(_WITHOUT_BACKUP, summary="continue without the host's backup; its state is lost"),
+            _WITHOUT_DRAIN,
+        ),
+        imports=("gpu_driver",),
+        locks=True,
+    ),
+    Procedure(
+        "fleet",
+        "Find out what is wrong",
+        "Show every host of the fleet: its release, its backup, and what differs; reads only",
+        (
+            Input(
+                "drift", "bool", "compare exactly: build the inventory's release in check mode", default=False
+            ),
+            Input("fleet_json", "path", "the file to write the overview to, as JSON"),
+            Input("fleet_html", "path", "the file to write the overview to, as a page"),
+        ),
+        records=False,
     ),
     Procedure(
         "triage",
@@ -194,6 +304,67 @@ _ALL = (
         records=False,
     ),
     Procedure(
+        "load",
+        "Find out what is wrong",
+        "Call the service as clients do, for a limited time, and show how fast it answers",
+        (
+            Input(
+                "through",
+                "word",
+                "what is called; by default the load balancers, if there are any",
+                choices=("load_balancers", "hosts"),
+            ),
+            Input(
+                "rate",
+                "number",
+                "calls a second, 200 at most; 0 for clients that call without a pause",
+                default=0,
+                minimum=0,
+                maximum=200,
+            ),
+            Input("clients", "int", "clients without a rate, 200 at most", default=4, minimum=1, maximum=200),
+            Input("seconds", "int", "seconds of the run, 600 at most", default=60, minimum=1, maximum=600),
+            Input(
+                "soak_hours",
+                "number",
+                "hours of the run instead of seconds, 72 at most; 0 for seconds",
+                default=0,
+                minimum=0,
+                maximum=72,
+            ),
+            Input(
+                "session_percent",
+                "int",
+                "the share of calls in the protocol generation with sessions",
+                default=50,
+                minimum=0,
+                maximum=100,
+            ),
+            Input(
+                "tool",
+                "word",
+                "the tool that is called",
+                default="analyzePosition",
+                choices=("analyzePosition", "evaluateTerritory", "getEngineStatus"),
+            ),
+            Input("visits", "int", "visits of an analysis", default=8, minimum=2, maximum=100_000),
+            Input("deadline", "number", "seconds for one call", default=30, minimum=1, maximum=600),
+            Input(
+                "overload_seconds",
+                "number",
+                "stop after this many seconds of overload or failures",
+                default=10,
+                minimum=1,
+                maximum=600,
+            ),
+            Input("allow_production", "bool", "call a production fleet", default=False),
+            Input("load_json", "path", "the file to write the report to, as JSON"),
+            Input("load_html", "path", "the file to write the report to, as a page"),
+        ),
+        records=False,
+        is_interruptible=True,
+    ),
+    Procedure(
         "watch",
         "Find out what is wrong",
         "Watch every service for 15 minutes and report whether it has recovered",
@@ -219,17 +390,22 @@ _ALL = (
             Input("force", "bool", "kill all processes of the unit first", default=False),
             _WITHOUT_START_CHECK,
             _ALLOW_CHANGED_FILES,
+            _WITHOUT_DRAIN,
         ),
         locks=True,
     ),
     Procedure(
         "rollback",
         "Repair a host",
-        "Roll back to the last validated release, one host after the other",
+        "Roll back to the last validated release: one host, then growing batches",
         (
-            Input("release", "word", "the release to switch to; the last validated one without it"),
+            Input("release", "word", "the release to switch to; by default the last validated one"),
             Input("allow_rejected", "bool", "accept a release that was rejected", default=False),
             _WITHOUT_START_CHECK,
+            _WITHOUT_DRAIN,
+            _CANARY,
+            # In an emergency, the rest of the fleet does not wait.
+            replace(_SOAK_MINUTES, default=0, variable=""),
         ),
         locks=True,
     ),
@@ -239,7 +415,7 @@ _ALL = (
         "Lower limits of the service for a while, without a restart",
         (
             _limit("visits", "int", "the most visits of an analysis"),
-            _limit("default_visits", "int", "visits of an analysis that asks for no number"),
+            _limit("default_visits", "int", "the visits of an analysis that requests no number"),
             _limit("seconds", "number", "the most seconds of an analysis"),
             _limit("review_visits", "int", "the most visits of a review, all its turns together"),
             _limit("review_seconds", "number", "the most seconds of a review"),
@@ -267,19 +443,59 @@ _ALL = (
             Input("replace_engine", "bool", "replace the engine process too", default=True),
             _WITHOUT_START_CHECK,
             _ALLOW_CHANGED_FILES,
+            _WITHOUT_DRAIN,
         ),
         locks=True,
     ),
     Procedure(
+        "healing_pause",
+        "Repair a host",
+        "Stop all automatic repairs at once",
+        (replace(_WHY, required=True),),
+    ),
+    Procedure(
+        "healing_resume",
+        "Repair a host",
+        "Allow automatic repairs again after a pause or a stop",
+        (replace(_WHY, required=True),),
+    ),
+    Procedure(
+        "healing_show",
+        "Find out what is wrong",
+        "Show automatic repairs of every host and of the fleet: on, paused, stopped, budget; reads only",
+        (Input("healing_json", "path", "the file to write the state to, as JSON"),),
+        records=False,
+    ),
+    Procedure(
+        "rotation_out",
+        "Repair a host",
+        "Take a host out of rotation until an operator admits it",
+        (replace(_WHY, required=True), _WITHOUT_DRAIN),
+    ),
+    Procedure(
+        "rotation_in",
+        "Repair a host",
+        "Validate a host and admit it to rotation",
+        locks=True,
+        keeps_evidence=False,
+    ),
+    Procedure(
+        "rotation_show",
+        "Find out what is wrong",
+        "Show which hosts are in rotation on every load balancer; reads only",
+        records=False,
+    ),
+    Procedure(
         "backup",
         "Back up and restore",
-        "Back up every host, and prove that the backup can be restored",
+        "Back up every host and verify that the backup can be restored",
         locks=True,
+        keeps_evidence=False,
     ),
     Procedure(
         "restore",
         "Back up and restore",
-        "Repair what is damaged on a host from its backup, or rebuild a bare host",
+        "Repair a damaged host from its backup, or rebuild a bare host",
         (
             Input(
                 "at",
@@ -294,7 +510,9 @@ _ALL = (
                 default="damaged",
                 choices=("damaged", "state", "all"),
             ),
-            Input("from_host", "word", "the host whose backup is used; the host's own without it"),
+            Input("from_host", "word", "the host whose backup is used; by default the host itself"),
+            Input("from_fleet", "word", "the fleet whose backup is used; by default the host's own"),
+            _WITHOUT_DRAIN,
         ),
         locks=True,
     ),
@@ -371,10 +589,10 @@ _ALL = (
     Procedure(
         "incident_escalate",
         "Manage an incident",
-        "Call somebody of the roster",
+        "Call a contact of the roster",
         (
             Input("to", "word", "the role in incident_roster", required=True),
-            replace(_WHY, summary="the reason; without it, the runbook's trigger that applies"),
+            replace(_WHY, summary="the reason; by default the runbook's trigger that applies"),
             _LEAD,
             _IMPACT,
             _SUMMARY,
@@ -389,7 +607,7 @@ _ALL = (
     Procedure(
         "incident_deliver",
         "Manage an incident",
-        "Send the messages that could not be sent",
+        "Send the messages of the incident that are not delivered yet",
         (Input("resend", "bool", "also send again what may have been delivered", default=False),),
     ),
     Procedure("incident_show", "Manage an incident", "Show the open incidents; changes nothing"),
@@ -405,12 +623,77 @@ _ALL = (
         (_AS_OF,),
     ),
     Procedure(
+        "drill_report",
+        "Review and report",
+        "Report on drills: what is overdue, who took part, and how recoveries change",
+        (
+            Input("month", "word", "the month, for example 2026-11; by default that of the newest drill"),
+            Input("quarter", "word", "the quarter, for example 2026Q4; by default that of the newest drill"),
+            _AS_OF,
+        ),
+    ),
+    Procedure(
+        "drill_tabletop",
+        "Practise",
+        "Practise a scenario without a fault: what triage shows, the questions, the right answers",
+        (
+            Input("scenario", "word", "the scenario, such as service_down, or random"),
+            Input("participants", "list", "the people who take part; separate several by semicolons"),
+            Input("drill", "word", "the drill whose right answers are shown"),
+            Input(
+                "answers",
+                "list",
+                "marks of that drill's answers, such as cause=right; separate several by semicolons",
+                recorded=False,
+            ),
+        ),
+    ),
+    Procedure(
         "report_quarter",
         "Review and report",
         "Write the quarterly report",
         (
-            Input("quarter", "word", "the quarter, for example 2026Q4; without it, the newest with records"),
+            Input("quarter", "word", "the quarter, for example 2026Q4; by default the newest with records"),
             _AS_OF,
+        ),
+    ),
+    Procedure(
+        "drill",
+        "Practise",
+        "Practise the recovery from a fault that is injected and always undone, and measure it",
+        (
+            Input("scenario", "word", "the scenario, such as service_down, or random", required=True),
+            Input("sealed", "bool", "keep a random scenario secret until the end", default=False),
+            Input(
+                "mode",
+                "word",
+                "who responds: unattended (self-healing, then procedures), or person (the participants)",
+                default="unattended",
+                choices=("unattended", "person"),
+            ),
+            Input("targets", "list", "the hosts that get the fault; by default the drill chooses one"),
+            Input("participants", "list", "the people who respond; separate several by semicolons"),
+            Input("minutes", "number", "minutes for the response", default=15, minimum=1, maximum=110),
+            _ALLOW_PRODUCTION,
+        ),
+    ),
+    Procedure("drill_abort", "Practise", "Undo the faults of all drills on all hosts now, and end them"),
+    Procedure("drill_show", "Practise", "Show running and past drills; reads only"),
+    Procedure(
+        "drill_game_day",
+        "Practise",
+        "Practise all scenarios in a row, unattended, and write their table",
+        (
+            Input("scenarios", "list", "only these scenarios"),
+            Input(
+                "minutes",
+                "number",
+                "minutes for the response of each drill",
+                default=5,
+                minimum=1,
+                maximum=110,
+            ),
+            _ALLOW_PRODUCTION,
         ),
     ),
 )
@@ -449,7 +732,9 @@ def inputs_of(name: str) -> dict[str, Input]:
     incident = required if name == "review" else INCIDENT
     inputs = {each.name: each for each in (*procedure.inputs, incident)}
     if procedure.locks:
-        inputs |= {each.name: each for each in _LOCK}
+        inputs[_BREAK_LOCK.name] = _BREAK_LOCK
+        if procedure.keeps_evidence:
+            inputs[_WITHOUT_EVIDENCE.name] = _WITHOUT_EVIDENCE
     for imported in procedure.imports:
         inputs = {**inputs_of(imported), **inputs}
     return inputs

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
+
+# Of a run's name, see `_name`. The owner of an unreadable lock has another one.
+_COLONS = 2
 
 
 def this_run() -> str:
@@ -21,6 +26,17 @@ def life(run: str) -> host_lock.Life:
         return "unknown"
     pid, _, _ = process.partition(":")
     return "alive" if _name(int(pid)) == run else "dead"
+
+
+def lock_seen_from_here(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """The fact about a host's lock, with whether its run is alive. A lock of this run itself is none."""
+    lock = entry.get("value")
+    if not isinstance(lock, dict):
+        return dict(entry)
+    run = str(lock.get("run"))
+    if run == this_run():
+        return {**entry, "value": None}
+    return {**entry, "value": {**lock, "life": life(run) if run.count(":") == _COLONS else "unknown"}}
 
 
 def _name(pid: int) -> str:

@@ -11,25 +11,50 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 PASSED = (
+    *(
+        "drill_announced",
+        "drill_armed",
+        "drill_failure",
+        "drill_finished",
+        "drill_game_day",
+        "drill_injected",
+    ),
+    *("drill_injecting", "drill_landing", "drill_planned", "drill_recovery", "drill_repairs", "drill_scored"),
+    *("drill_snapshot_before", "drill_snapshot_after", "drill_started", "drill_undone", "drill_unvalidated"),
+    *("drill_aborted", "drill_writes_before", "drill_writes_after"),
+    "backup_newest",
     "backup_outcome",
     "evidence_result",
+    "overview_built",
+    "overview_facts",
     "gpu_driver_outcome",
     "incident_outcome",
     "preflight_facts",
     "katago_installed",
     "katago_mcp_outcome",
+    "katago_mcp_pending",
     "procedure_evidence",
     "procedure_lock",
     "katago_sandbox",
     "triage_baseline_outcome",
     "triage_result",
+    "rollout_plan",
+    "rollout_soak",
     "restore_next_step",
+    "removal_outcome",
+    "replacement_outcome",
+    "rotation_joined",
+    "rotation_left",
+    "rotation_outcome",
     "restore_outcome",
     "validate_result",
+    *("self_healing_shown", "fleet_healing_key", "fleet_healing_host_keys", "fleet_healing_outcome"),
     "watch_result",
-    *("procedure_inputs", "hosts_with_gpu"),
+    *("procedure_inputs", "hosts_with_gpu", "hosts_with_self_healing", "load_balancers"),
 )
 """What roles and playbooks pass to roles, besides their options."""
+OF_HOSTS = ("fleet_address", "fleet_environment", "fleet_min_available", "fleet_name")
+"""Variables of hosts that belong to no role, because several parts read them."""
 
 
 RENAMED = {
@@ -44,11 +69,19 @@ RENAMED = {
 
 def specs(roles: Path) -> dict[str, dict[str, Any]]:
     """Every option of every entry point of every role below `roles`, by name."""
-    options: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for path in sorted(roles.glob("*/meta/argument_specs.yml")):
-        for entry_point in yaml.safe_load(path.read_text())["argument_specs"].values():
-            options |= entry_point["options"]
-    return options
+        found |= options_of(roles, path.parents[1].name)
+    return found
+
+
+def options_of(roles: Path, role: str) -> dict[str, dict[str, Any]]:
+    """Every option of every entry point of a role below `roles`, by name."""
+    text = (roles / role / "meta" / "argument_specs.yml").read_text()
+    found: dict[str, dict[str, Any]] = {}
+    for entry_point in yaml.safe_load(text)["argument_specs"].values():
+        found |= entry_point["options"]
+    return found
 
 
 def problems(
@@ -65,7 +98,7 @@ def problems(
     for name in sorted(given):
         if name in RENAMED:
             yield from renamed({name})
-        elif name.startswith(prefixes) and name not in options and name not in PASSED:
+        elif name.startswith(prefixes) and name not in options and name not in (*PASSED, *OF_HOSTS):
             nearest = difflib.get_close_matches(name, options, n=1)
             hint = f" Did you mean {nearest[0]}?" if nearest else ""
             yield f"{name} is not a variable of any role.{hint} docs/reference/roles.md lists them."

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from katago_mcp import positions
+from katago_mcp import comparison, positions
 from katago_mcp.auth import ANONYMOUS
 from katago_mcp.desk import PROGRESS_EVERY, Desk, Result, Wire, options_of, readable, within
 from katago_mcp.errors import Invalid
@@ -147,6 +147,7 @@ class Request:
 
     `allow_moves` and `avoid_moves` hold vertices, "pass" and rectangles such as "C3:G7"; they
     limit the moves of the player to move in the first `restricted_depth` moves of every continuation.
+    A few named `allow_moves` are compared: each gets its share of the visits, see `comparison`.
     """
 
     position: Position
@@ -197,6 +198,10 @@ class Analyst(Desk):
         within("restrictedDepth", request.restricted_depth, 1, MAX_PV_LENGTH)
         self._check_profile(request.human_profile)
         options = _options(checked, search_limits, request)
+        moves, illegal = comparison.compared(checked, _named(request, options))
+        least = comparison.share(search_limits.visits, moves) if moves else 0
+        # Half of the time is left for the moves that the first search neglects.
+        seconds = search_limits.seconds / 2 if moves else search_limits.seconds
 
         async def work(claim: Claim, note: Report) -> PositionAnalysis:
             async def progress(reply: dict[str, Any]) -> None:
@@ -207,23 +212,41 @@ class Analyst(Desk):
             # Always requested: another caller may join this search and want progress.
             query = checked.query() | options | {"reportDuringSearchEvery": PROGRESS_EVERY}
             async with self.turn(claim):
-                answer = await self.search(query, search_limits.seconds, progress)
-            result = _read(answer.reply, checked, search_limits, request)
-            result.warnings = [*checked.warnings, *answer.warnings]
-            self.metrics.visits.inc(result.visits)
+                answer = await self.search(_within(query, seconds), seconds, progress)
+                alone = await self._alone(query, answer.reply, moves, least, seconds)
+            result = _read(_compared(answer.reply, alone), checked, search_limits, request)
+            result.partial = result.partial or any(each["rootInfo"]["visits"] < least for each in alone)
+            result.warnings = [*checked.warnings, *illegal, *answer.warnings]
+            self.metrics.visits.inc(result.visits + sum(each["rootInfo"]["visits"] for each in alone))
             return result
 
         parameters = {"options": options, "topMoves": request.top_moves, "pvLength": request.pv_length}
+        if moves:
+            parameters["share"] = least
         return await self.answer(
             PositionAnalysis,
             "analyzePosition",
             checked,
             parameters,
             work,
-            effort=search_limits.effort(),
+            effort=search_limits.effort(2 if moves else 1),
             caller=caller,
             report=report,
         )
+
+    async def _alone(
+        self, query: dict[str, Any], reply: dict[str, Any], moves: Sequence[str], least: int, seconds: float
+    ) -> list[dict[str, Any]]:
+        """The replies of searches for the compared moves that have too few visits in a reply."""
+        with readable():
+            neglected = comparison.lacking(reply["moveInfos"], moves, least)
+        replies = []
+        for move in neglected:
+            only = [{**query["allowMoves"][0], "moves": [move]}]
+            each = seconds / len(neglected)
+            again = _within(query, each) | {"allowMoves": only, "maxVisits": least}
+            replies.append((await self.search(again, each, None)).reply)
+        return replies
 
     def _check_profile(self, profile: str | None) -> None:
         if profile is None:
@@ -342,6 +365,28 @@ def _options(checked: Checked, search_limits: Limits, request: Request) -> dict[
     if request.human_profile is not None:
         options["overrideSettings"]["humanSLProfile"] = request.human_profile
     return options
+
+
+def _named(request: Request, options: dict[str, Any]) -> list[str]:
+    """The moves of `allow_moves`; none if it has a rectangle, or restricts more than the next move."""
+    if request.restricted_depth > 1 or any(":" in entry for entry in request.allow_moves):
+        return []
+    return [move for rule in options.get("allowMoves", []) for move in rule["moves"]]
+
+
+def _within(query: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """A query with another time limit."""
+    return query | {"overrideSettings": query["overrideSettings"] | {"maxTime": seconds}}
+
+
+def _compared(reply: dict[str, Any], alone: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A reply with the moves that were searched alone. A move that the engine calls illegal has no info."""
+    if not alone:
+        return reply
+    with readable():
+        infos = [info for each in alone for info in each["moveInfos"][:1]]
+        player = reply["rootInfo"]["currentPlayer"]
+        return reply | {"moveInfos": comparison.merged(reply["moveInfos"], infos, player)}
 
 
 def _read(

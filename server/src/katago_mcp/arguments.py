@@ -13,9 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from katago_mcp.errors import Invalid
+from katago_mcp.komi import read_komi
+from katago_mcp.lines import vertex_of
 from katago_mcp.metrics import TOOLS
-from katago_mcp.positions import Position
-from katago_mcp.rules import read_notation
+from katago_mcp.positions import MAX_SIZE, Position
+from katago_mcp.rules import read_rules
 
 EXAMPLES: dict[str, Any] = {
     "position": {"boardXSize": 9, "boardYSize": 9, "rules": "chinese", "moves": [["B", "E5"], ["W", "C3"]]},
@@ -34,21 +36,37 @@ EXAMPLES: dict[str, Any] = {
 }
 """A valid value of each argument that a caller may get wrong."""
 
+_OPTIONAL_PARTS: dict[str, Any] = {
+    "initialStones": [["B", "G7"], ["W", "C7"]],
+    "initialPlayer": "B",
+    "komi": 7,
+}
+"""Valid values of the parts of a position that the example leaves out."""
+
+
 _GAMES = ("position", "sgf", "sgfBase64")
 _BLANK_IS_ABSENT = frozenset({"sgf", "sgfBase64", "humanSLProfile", "variation", "player"})
+_BOTH_PLAYERS = frozenset({"both", "all", "any"})
 _COLOURS = {"b": "B", "black": "B", "w": "W", "white": "W"}
 _POSITION_KEYS = tuple(field.alias or name for name, field in Position.model_fields.items())
 _SIZES = ("boardXSize", "boardYSize")
 _COLOUR_KEYS = ("color", "colour", "player")
-_VERTEX_KEYS = ("vertex", "move", "point", "coord")
+_VERTEX_KEYS = ("vertex", "move", "point", "coord", "coordinate", "position")
 _SEPARATORS = re.compile(r"[\s,;]+")
+_MOVE = re.compile(
+    r"(?:\d{1,4}[.:)]\s*+)?(?:(black|white|[bw])\s*+[:=]?\s*+)?(?:(pass|[a-z]\d{1,2})(?![a-z0-9])|\[((?-i:[a-t]{2})?)\])"
+    r"[\s,;]*+",
+    re.IGNORECASE,
+)
+"""A move with or without number and colour: Q16, BQ16, "B: Q16", "1. Q16", or in SGF's notation B[pd]."""
+
 _KINDS = {
     "int": "an integer",
     "float": "a number",
     "bool": "true or false",
     "string": "a text",
     "list": "a list",
-    "tuple": "a list",
+    "tuple": "a list of colour and vertex",
     "model": "an object",
     "dict": "an object",
 }
@@ -79,6 +97,9 @@ def normalized(arguments: Mapping[str, Any]) -> dict[str, Any]:
             result[name] = _words(result[name])
     if "player" in result:
         result["player"] = _colour(result["player"])
+        if str(result["player"]).strip().lower() in _BOTH_PLAYERS:
+            # Without the argument, both are reviewed.
+            del result["player"]
     return result
 
 
@@ -106,12 +127,11 @@ def explained(error: ValidationError) -> Invalid:
     """The failure for arguments of another form: what is wrong, and a whole example of what is accepted."""
     details = error.errors(include_url=False)
     location = details[0]["loc"]
-    argument = str(location[0]) if location else ""
     return Invalid(
         "invalid_arguments",
         "; ".join(_problem(dict(detail)) for detail in details[:5]),
         field=_path(location),
-        accepted=_example(argument),
+        accepted=_example(location),
     )
 
 
@@ -139,14 +159,16 @@ def _position(value: Any) -> Any:
         ):
             del result[name]
             result |= dict(zip(_SIZES, sizes, strict=True))
-    if isinstance(rules := result.get("rules"), str) and (parts := read_notation(rules)) is not None:
-        result["rules"] = parts
+    for name, read in (("rules", _rules), ("komi", _komi)):
+        if isinstance(result.get(name), str):
+            result[name] = read(result[name])
     if "initialPlayer" in result:
         result["initialPlayer"] = _colour(result["initialPlayer"])
-    stones = _moves(result.get("initialStones"), None)
+    height = result.get(_SIZES[1], MAX_SIZE)
+    stones = _moves(_flat(result.get("initialStones")), None, height)
     if stones is not None:
         result["initialStones"] = stones
-    moves = _moves(result.get("moves"), _first_player(result))
+    moves = _moves(result.get("moves"), _first_player(result), height)
     if moves is not None:
         result["moves"] = moves
     return result
@@ -185,51 +207,103 @@ def _first_player(position: Mapping[str, Any]) -> str:
     return "W" if colours and colours <= {"B"} else "B"
 
 
-def _moves(value: Any, first: str | None) -> list[Any] | None:
+def _rules(text: str) -> Any:
+    """Rules that a text names without doubt; other text as it is. A komi would be lost, so it is refused."""
+    reading = read_rules(text)
+    return reading.rules if reading and reading.certain and "komi" not in text.lower() else text
+
+
+def _komi(text: str) -> Any:
+    """Komi in points that a text names without doubt; other text as it is."""
+    points, is_as_written = read_komi(text)
+    return points if is_as_written else text
+
+
+def _flat(stones: Any) -> Any:
+    """Stones of {"B": ["D4"], "W": "Q16"} as pairs; any other value as it is."""
+    stones = _parsed(stones)
+    if not isinstance(stones, dict) or not all(_is_colour(name) for name in stones):
+        return stones
+    lists = {
+        colour: _words(points) if isinstance(points, str) else points for colour, points in stones.items()
+    }
+    return [
+        [colour, point]
+        for colour, points in lists.items()
+        if points is not None
+        for point in (points if isinstance(points, list) else [points])
+    ]
+
+
+def _moves(value: Any, first: str | None, height: Any) -> list[Any] | None:
     """Moves as [colour, vertex]; None if they cannot be read.
 
-    Moves without a colour alternate, from `first` on. Without `first`, each needs a colour.
+    Moves without a colour alternate, from `first` on. Without `first`, each needs a colour; in one text, a
+    colour stands for all stones up to the next colour.
     """
     value = _parsed(value)
-    if isinstance(value, str):
-        value = _words(value)
-        if len(value) > 1 and all(word.lower() in _COLOURS for word in value[::2]):
-            value = [value[index : index + 2] for index in range(0, len(value), 2)]
+    is_text = isinstance(value, str)
+    if is_text:
+        value = _scanned(value, height) or _words(value)
     if not isinstance(value, list):
         return None
-    # One move instead of a list of moves.
-    if len(value) == 2 and all(isinstance(part, str) for part in value) and value[0].lower() in _COLOURS:
-        value = [value]
+    # Colours and vertices in turn, such as one move instead of a list of moves.
+    if len(value) % 2 == 0 and any(all(map(_is_colour, value[side::2])) for side in (0, 1)):
+        value = [value[index : index + 2] for index in range(0, len(value), 2)]
     result: list[Any] = []
     due = first
     for entry in value:
-        move = _move(entry, due)
+        move = _move(entry, due, height)
         result.append(entry if move is None else move)
         if move is not None and first is not None:
             due = "W" if move[0] == "B" else "B"
+        elif move is not None and is_text:
+            due = move[0]
     return result
 
 
-def _move(entry: Any, due: str | None) -> list[str] | None:
+def _scanned(text: str, height: Any) -> list[list[str]] | None:
+    """The moves in a text as [colour, vertex] or [vertex]; None if the text has anything else."""
+    moves: list[list[str]] = []
+    offset = len(text) - len(text.lstrip(" \t\r\n;"))
+    while offset < len(text):
+        match = _MOVE.match(text, offset)
+        if match is None:
+            return None
+        colour, point, sgf_point = match.groups()
+        if sgf_point is not None and colour and isinstance(height, int):
+            point = vertex_of(sgf_point, MAX_SIZE, height)
+        if point is None:
+            return None
+        moves.append([colour, point] if colour else [point])
+        offset = match.end()
+    return moves
+
+
+def _move(entry: Any, due: str | None, height: Any) -> list[str] | None:
     """One move as [colour, vertex]; None if it cannot be read."""
+    parts: list[Any] = []
     if isinstance(entry, dict):
         colour = next((entry[key] for key in _COLOUR_KEYS if key in entry), due)
-        point = next((entry[key] for key in _VERTEX_KEYS if key in entry), None)
-        parts: list[Any] = [colour, point]
+        parts = [colour, next((entry[key] for key in _VERTEX_KEYS if key in entry), None)]
+        if len(entry) == 1 and _is_colour(*entry):
+            parts = [*entry, *entry.values()]
     elif isinstance(entry, str):
-        words = _words(entry)
-        parts = [due, *words] if len(words) == 1 else list(words)
+        scanned = _scanned(entry, height) or [_words(entry)]
+        parts = scanned[0] if len(scanned) == 1 else []
     elif isinstance(entry, list):
-        parts = [due, *entry] if len(entry) == 1 and str(entry[0]).lower() not in _COLOURS else entry
-    else:
+        parts = entry
+    if len(parts) == 1 and not _is_colour(parts[0]):
+        parts = [due, *parts]
+    if len(parts) == 2 and _is_colour(parts[1]) and not _is_colour(parts[0]):
+        parts = parts[::-1]
+    if len(parts) != 2 or not _is_colour(parts[0]) or not isinstance(parts[1], str):
         return None
-    if len(parts) != 2:
-        return None
-    colour_text, vertex = parts
-    if not isinstance(colour_text, str) or not isinstance(vertex, str):
-        return None
-    colour = _COLOURS.get(colour_text.strip().lower())
-    return None if colour is None else [colour, vertex]
+    return [_colour(parts[0]), parts[1]]
+
+
+def _is_colour(value: Any) -> bool:
+    return isinstance(value, str) and value.strip().lower() in _COLOURS
 
 
 def _is_blank(position: Any) -> bool:
@@ -257,6 +331,10 @@ def _problem(detail: dict[str, Any]) -> str:
         return f"{path}: is missing"
     if kind == "literal_error":
         return f"{path}: {_shown(value)} is not one of {detail['ctx']['expected']}"
+    if kind in ("too_long", "too_short"):
+        limits = detail["ctx"]
+        bound = f"most {limits['max_length']}" if kind == "too_long" else f"least {limits['min_length']}"
+        return f"{path}: it has {limits['actual_length']} items: at {bound} are accepted"
     expected = next((text for start, text in _KINDS.items() if kind.startswith(start)), None)
     return f"{path}: {_shown(value)} is not {expected}" if expected else f"{path}: {detail['msg']}"
 
@@ -267,13 +345,14 @@ def _shown(value: Any) -> str:
     return "an object" if isinstance(value, dict) else "a list"
 
 
-def _example(argument: str) -> str:
-    arguments = {"position": EXAMPLES["position"]}
-    if argument in _GAMES:
-        arguments = {}
+def _example(location: tuple[int | str, ...]) -> str:
+    argument, part = (*map(str, location), "", "")[:2]
+    arguments = {} if argument in _GAMES else {"position": EXAMPLES["position"]}
     value = EXAMPLES.get(argument)
     if value is None:
         return "arguments that match the tool's input schema"
+    if argument == "position" and part in _OPTIONAL_PARTS:
+        value = {**value, part: _OPTIONAL_PARTS[part]}
     return f"for example {json.dumps({**arguments, argument: value})}"
 
 

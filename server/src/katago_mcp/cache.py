@@ -24,7 +24,9 @@ from pydantic_core import to_json
 
 from katago_mcp.config import Cache as CacheConfig
 from katago_mcp.logs import Log
-from katago_mcp.metrics import Metrics
+from katago_mcp.metrics import Metrics, probing
+from katago_mcp.shared_cache import SharedAnswers
+from katago_mcp.shared_generation import order_another
 
 FILE = "answers.sqlite3"
 _DEADLINE = 2.0
@@ -67,10 +69,15 @@ class Cache:
     """The cache of one server. It works in any state of its file.
 
     `config` returns the limits in force. The directory does not change.
+    `shared`: a cache that is asked for what this one does not have; None without one.
     """
 
-    def __init__(self, config: Callable[[], CacheConfig], metrics: Metrics) -> None:
+    def __init__(
+        self, config: Callable[[], CacheConfig], metrics: Metrics, shared: SharedAnswers | None = None
+    ) -> None:
         self._config = config
+        # Probes test the engine of this host, so they never use the shared cache.
+        self._shared = shared
         self._store = _Store(config)
         self._metrics = metrics
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="cache")
@@ -84,13 +91,17 @@ class Cache:
         if value is None:
             with contextlib.suppress(CacheTrouble):
                 value = await self._run("read", lambda: self._store.get(name), _DEADLINE)
+        if value is None and self._shared is not None and not probing.get():
+            value = await self._get_shared(self._shared, name)
         self._metrics.cache_lookup(hit=value is not None)
         return value
 
     async def put(self, name: str, answer: dict[str, Any]) -> None:
         """Store an answer under a key. A failure is logged and ignored."""
-        with contextlib.suppress(CacheTrouble):
-            self._show(await self._run("write", lambda: self._store.put(name, answer), _DEADLINE))
+        value = json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+        if self._shared is not None and not probing.get():
+            self._shared.put(name, value)
+        await self._keep(name, value, time.time())
 
     async def clear(self) -> tuple[Size, Size]:
         """Delete all answers. Returns the sizes before and after.
@@ -98,8 +109,13 @@ class Cache:
         Raises:
             CacheTrouble: if the answers could not be deleted.
         """
+        # First: a clearing that is interrupted must not leave shared answers that come back.
+        is_ordered = self._shared is None or await self._end_shared(self._shared)
         before, after = await self._run("write", self._store.clear, 10 * _DEADLINE)
         self._show(after)
+        if self._shared is not None and not is_ordered:
+            # On a full disk, there may be room only now.
+            await self._run("write", self._shared.order_end, _DEADLINE)
         return before, after
 
     async def fit(self) -> None:
@@ -113,6 +129,28 @@ class Cache:
         with contextlib.suppress(CacheTrouble):
             await self._run("read", self._store.close, _DEADLINE)
         self._worker.shutdown(wait=False, cancel_futures=True)
+
+    async def _end_shared(self, shared: SharedAnswers) -> bool:
+        """End the shared answers. Returns whether they also stay ended if the server stops now."""
+        try:
+            await self._run("write", shared.order_end, _DEADLINE)
+            is_ordered = True
+        except CacheTrouble:
+            shared.end()
+            is_ordered = False
+        await shared.ended()
+        return is_ordered
+
+    async def _get_shared(self, shared: SharedAnswers, name: str) -> bytes | None:
+        answer = await shared.get(name)
+        if answer is None:
+            return None
+        await self._keep(name, answer.value, answer.created / 1e6)
+        return answer.value
+
+    async def _keep(self, name: str, value: bytes, created: float) -> None:
+        with contextlib.suppress(CacheTrouble):
+            self._show(await self._run("write", lambda: self._store.put(name, value, created), _DEADLINE))
 
     async def _run(self, kind: _Kind, work: Callable[[], _T], seconds: float) -> _T:
         if self._waiting >= _BACKLOG:
@@ -216,8 +254,7 @@ class _Store:
 
         return self._retried(read)
 
-    def put(self, name: str, answer: dict[str, Any]) -> Size:
-        value = json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+    def put(self, name: str, value: bytes, created: float) -> Size:
         if len(value) > self._bounds().max_size_bytes:
             return self._size
 
@@ -228,7 +265,7 @@ class _Store:
                 db.execute(
                     "INSERT OR REPLACE INTO answers (key, value, digest, size, created, used) "
                     "VALUES (?, ?, ?, ?, ?, ?)",
-                    (name, value, _digest(name, value), len(value), now, now),
+                    (name, value, _digest(name, value), len(value), created, now),
                 )
                 self._size = _measure(db)
                 if self._over():
@@ -397,36 +434,55 @@ def verify(config: CacheConfig) -> Verdict:
 
     An entry is damaged if its checksum does not match; the server deletes such an entry when it reads it.
     An expired entry is not a problem. A missing file is intact.
+
+    On a full disk, SQLite cannot create the index of the journal. The file is then checked without the
+    answers in the journal.
     """
     path = config.directory / FILE
     if not path.exists():
         return Verdict(path, present=False)
+    horizon = time.time() - config.ttl_seconds
+    try:
+        return _verdict(path, _existing(path), horizon)
+    except (sqlite3.Error, OSError) as error:
+        if not _needs_space(error):
+            return Verdict(path, True, problems=(f"{type(error).__name__}: {error}",))
+    try:
+        return _verdict(path, _unopened(path), horizon)
+    except (sqlite3.Error, OSError) as error:
+        return Verdict(path, True, problems=(f"{type(error).__name__}: {error}",))
+
+
+def _verdict(path: Path, connection: sqlite3.Connection, horizon: float) -> Verdict:
+    """Check every entry. An error while they are read is a problem of the file."""
     entries = size = damaged = expired = 0
     problems: list[str] = []
-    try:
-        with contextlib.closing(_existing(path)) as db:
-            (version,) = db.execute("PRAGMA user_version").fetchone()
-            if version != _VERSION:
-                problems.append(f"the file has version {version}, not {_VERSION}")
-            problems += [
-                f"integrity: {text}" for (text,) in db.execute("PRAGMA integrity_check(5)") if text != "ok"
-            ]
-            horizon = time.time() - config.ttl_seconds
+    with contextlib.closing(connection) as db:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version != _VERSION:
+            problems.append(f"the file has version {version}, not {_VERSION}")
+        problems += [
+            f"integrity: {text}" for (text,) in db.execute("PRAGMA integrity_check(5)") if text != "ok"
+        ]
+        try:
             for name, value, digest, created in db.execute("SELECT key, value, digest, created FROM answers"):
                 entries += 1
                 if _sound(name, value, digest):
                     size, expired = size + len(value), expired + (created < horizon)
                 else:
                     damaged += 1
-    except (sqlite3.Error, OSError) as error:
-        problems.append(f"{type(error).__name__}: {error}")
+        except sqlite3.Error as error:
+            problems.append(f"{type(error).__name__}: {error}")
     if damaged:
         problems.append(f"{damaged} entries are damaged")
     return Verdict(path, True, entries, size, damaged, expired, tuple(problems))
 
 
-def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
+def clear(config: CacheConfig, *, shared: bool = False) -> tuple[Size, Size, Path | None]:
     """Delete all answers from the file. The server may be running.
+
+    `shared`: whether the server uses a shared cache. It then uses no answer any more that was stored there
+    until now.
 
     Returns the sizes before and after, and the quarantine path if the file was damaged. On a full disk, the
     file itself is deleted. In both cases the server creates a new file; this function creates none, so that
@@ -435,6 +491,28 @@ def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
     Raises:
         CacheTrouble: if the answers could not be deleted.
     """
+    # First: a clearing that is interrupted must not leave shared answers that come back.
+    is_ordered = not shared or _order_end(config.directory) is None
+    result = _clear(config)
+    # On a full disk, there may be room only now.
+    if not is_ordered and (error := _order_end(config.directory)) is not None:
+        raise CacheTrouble(
+            "the answers on disk were deleted, but those in the shared cache are still used: "
+            f"{type(error).__name__}: {error}"
+        )
+    return result
+
+
+def _order_end(directory: Path) -> OSError | None:
+    """End the answers in the shared cache. Returns why that failed."""
+    try:
+        order_another(directory)
+    except OSError as error:
+        return error
+    return None
+
+
+def _clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
     path = config.directory / FILE
     if not path.exists():
         return Size(0, 0), Size(0, 0), None
@@ -462,6 +540,11 @@ def clear(config: CacheConfig) -> tuple[Size, Size, Path | None]:
 
 def _existing(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=10 * _DEADLINE)
+
+
+def _unopened(path: Path) -> sqlite3.Connection:
+    """Read the file without its journal. This creates no file."""
+    return sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, timeout=0)
 
 
 def _empty(db: sqlite3.Connection) -> Size:
@@ -505,9 +588,7 @@ def _remove(path: Path) -> None:
 def _measure_unopened(path: Path) -> Size:
     """The size of the answers in a file that cannot be opened for writing, without those in its journal."""
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True, timeout=0)
-        ) as db:
+        with contextlib.closing(_unopened(path)) as db:
             return _measure(db)
     except sqlite3.Error:
         return Size(0, 0)

@@ -118,10 +118,11 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
 
     logs.configure("error", "text")
     try:
-        settings = config.load(arguments.config, environ, serving=False).config.cache
+        loaded = config.load(arguments.config, environ, serving=False).config
     except config.ConfigError as error:
         print(*error.problems, sep="\n", file=sys.stderr)
         return EX_CONFIG
+    settings = loaded.cache
     report: dict[str, object]
     if arguments.action == "verify":
         verdict = cache.verify(settings)
@@ -138,7 +139,7 @@ def _cache(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
         text = "; ".join([text if verdict.present else "no cache file yet", *verdict.problems])
     else:
         try:
-            before, after, quarantined = cache.clear(settings)
+            before, after, quarantined = cache.clear(settings, shared=loaded.shared_cache.url is not None)
         except cache.CacheTrouble as error:
             ok, report, text = False, {"problems": [str(error)]}, str(error)
         else:

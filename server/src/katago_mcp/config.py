@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal, NoReturn, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from katago_mcp import access
+from katago_mcp import access, proxies
+from katago_mcp.shared_address import AddressError, endpoint
 
 DEFAULT_PATH = Path("/etc/katago-mcp/config.json")
 """The configuration file used without `--config`."""
@@ -65,6 +66,10 @@ class Server(Section):
     allowed_origins: list[str] = []
     """Allowed browser origins besides loopback: `https://name`, `https://name:port` or `https://name:*`.
     """
+    trusted_proxies: list[str] = []
+    """Addresses and networks of load balancers, such as `10.0.0.5` or `10.0.0.0/24`. Only from these peers
+    the server takes the address of the client from `X-Forwarded-For`, for its log.
+    """
     structured_content: bool = True
     """Send structured content and publish output schemas. A client can choose with `?content=text` or
     `?content=all` in its address.
@@ -80,7 +85,7 @@ class Server(Section):
     max_connections_per_client: Annotated[int, Field(ge=1, le=1_000_000)] = 3072
     """Maximum open connections of one client address, at most 3/4 of all. A load balancer is one address."""
     header_timeout_seconds: Seconds = 10
-    """Time for a client to send the header of a request."""
+    """Time for a client to send the header of a request. Its TLS handshake has as much."""
     body_timeout_seconds: Seconds = 60
     """Time for a client to send the body of a request."""
     max_sessions: Annotated[int, Field(ge=1, le=100_000)] = 1024
@@ -147,6 +152,27 @@ class Cache(Section):
     """Maximum size of the cached answers."""
     ttl_seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 604_800
     """Lifetime of a cached answer."""
+
+
+class SharedCache(Section):
+    """A cache of answers in Valkey or Redis, which several hosts share. Without it, each host has its own.
+
+    Its entries are signed with a key that is derived from the first key of `auth.sessionKeyFile`: hosts with
+    the same key share answers. It needs `cache.enabled`. Times in seconds.
+    """
+
+    url: str | None = None
+    """Address, without a password: `redis://HOST:PORT/DATABASE`, `rediss://` for TLS, or `unix:///PATH`. A
+    user is written as `redis://USER@HOST:PORT`. Null: no shared cache.
+    """
+    password_file: Path | None = None
+    """File with the password, read for each connection; null: systemd's credential `shared-cache.password`,
+    or no password if it does not exist.
+    """
+    ca_file: Path | None = None
+    """Certificates in PEM that may sign the certificate of the cache; null: those of the system."""
+    timeout_seconds: Annotated[float, Field(gt=0, le=10, allow_inf_nan=False)] = 0.2
+    """Time to wait for an answer of the shared cache. Then the analysis continues without it."""
 
 
 class Logging(Section):
@@ -221,6 +247,7 @@ class Config(Section):
     server: Server = Server()
     katago: Katago
     cache: Cache = Cache()
+    shared_cache: SharedCache = SharedCache()
     logging: Logging = Logging()
     metrics: Metrics = Metrics()
     health: Health = Health()
@@ -233,6 +260,7 @@ SECTIONS: dict[str, type[Section]] = {
     "server": Server,
     "katago": Katago,
     "cache": Cache,
+    "sharedCache": SharedCache,
     "logging": Logging,
     "metrics": Metrics,
     "health": Health,
@@ -459,7 +487,19 @@ def _resolve(config: Config, directory: Path) -> Config:
     auth = config.auth.model_copy(update=auth_files)
     files = {name: absolute(getattr(config.tls, name)) for name in ("certificate_file", "key_file")}
     tls = config.tls.model_copy(update=files)
-    return config.model_copy(update={"katago": katago, "cache": cache, "auth": auth, "tls": tls})
+    shared_files = {
+        name: absolute(getattr(config.shared_cache, name)) for name in ("password_file", "ca_file")
+    }
+    shared_cache = config.shared_cache.model_copy(update=shared_files)
+    return config.model_copy(
+        update={
+            "katago": katago,
+            "cache": cache,
+            "shared_cache": shared_cache,
+            "auth": auth,
+            "tls": tls,
+        }
+    )
 
 
 def _tokens_file(config: Config, environ: Mapping[str, str]) -> Path | None:
@@ -521,6 +561,7 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
             f"server.host: {server.host!r} is not a loopback address and no token is configured: set "
             "auth.tokensFile (or the systemd credential tokens.json), or use 127.0.0.1"
         )
+    problems += _shared_cache_problems(config)
     readers: tuple[tuple[str, list[str], Callable[[str], object]], ...] = (
         ("allowedHosts", server.allowed_hosts, access.authority),
         ("allowedOrigins", server.allowed_origins, access.origin),
@@ -533,4 +574,35 @@ def _contradictions(config: Config, tokens_file: Path | None) -> list[str]:
                     f"server.{key}: {entry!r} is not accepted: use an explicit name "
                     f"such as {example} ('*' is allowed only as the port)"
                 )
+    problems += [
+        f"server.trustedProxies: {entry!r} is not accepted: use an IP address, or a network without host "
+        "bits such as '10.0.0.0/24'"
+        for entry in server.trusted_proxies
+        if proxies.network(entry) is None
+    ]
+    return problems
+
+
+def _shared_cache_problems(config: Config) -> list[str]:
+    shared = config.shared_cache
+    if shared.url is None:
+        return []
+    problems = []
+    try:
+        address = endpoint(shared.url)
+    except AddressError as error:
+        # The address may contain a password, so it is not repeated.
+        problems.append(f"sharedCache.url: {error}")
+    else:
+        if shared.ca_file is not None and not address.tls:
+            problems.append("sharedCache.caFile: the address has no TLS: write rediss:// in sharedCache.url")
+    if not config.cache.enabled:
+        problems.append(
+            "sharedCache.url: the cache is disabled: set cache.enabled, or remove sharedCache.url"
+        )
+    if config.auth.session_key_file is None:
+        problems.append(
+            "sharedCache.url: there is no key to verify its entries with: set auth.sessionKeyFile, with the "
+            "same key on all hosts"
+        )
     return problems

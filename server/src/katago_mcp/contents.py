@@ -144,7 +144,7 @@ def read_contents(data: str | bytes, number: int | None = None) -> RecordContent
             )
             for variation in record.variations(MAX_LISTED)
         ],
-        partial=record.partial or line.cut is not None,
+        partial=line.is_partial(),
         warnings=[*record.warnings, *line.warnings],
     )
 

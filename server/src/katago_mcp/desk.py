@@ -38,7 +38,7 @@ PROGRESS_EVERY = 0.5
 _ANSWER_FORMAT = 6
 """Part of every cache key. Increase it when the format of cached answers changes."""
 
-_DRAINED_SECONDS = 30
+DRAINED_SECONDS = 30
 """Retry hint while draining: by then the server is restarted or replaced."""
 
 _READ_MAX = 64
@@ -224,14 +224,10 @@ class Desk:
 
     def key(self, tool: str, position: str, parameters: dict[str, Any]) -> str:
         """The cache key of an answer; `position` is the position's digest. Includes the running engine."""
-        engine = self._supervisor.identity
         return caching.key(
             {
                 "format": _ANSWER_FORMAT,
-                "engine": engine.version,
-                "network": engine.network,
-                "humanNetwork": engine.human_network,
-                "config": engine.config,
+                "engine": self._supervisor.identity.digest,
                 "tool": tool,
                 "position": position,
                 "asked": parameters,
@@ -311,8 +307,7 @@ class Desk:
 
     @property
     def _identified(self) -> bool:
-        engine = self._supervisor.identity
-        return None not in (engine.version, engine.network, engine.config)
+        return self._supervisor.identity.digest is not None
 
     @contextlib.contextmanager
     def _explained(self, limit: float, seconds: float) -> Iterator[None]:
@@ -358,7 +353,7 @@ class Desk:
 
 
 def _draining(message: str) -> Rejected:
-    return Rejected("draining", message, retry_after=_DRAINED_SECONDS)
+    return Rejected("draining", message, retry_after=DRAINED_SECONDS)
 
 
 @contextlib.contextmanager

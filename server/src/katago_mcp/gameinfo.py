@@ -5,10 +5,11 @@ Source: SGF FF[4], game-info and root properties.
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
-from katago_mcp.positions import MAX_KOMI, MAX_SIZE, MIN_SIZE, PLAUSIBLE_KOMI, unusual_komi
+from katago_mcp.komi import read_komi
+from katago_mcp.numerals import arabic
+from katago_mcp.positions import MAX_SIZE, MIN_SIZE, PLAUSIBLE_KOMI, unusual_komi
 from katago_mcp.rules import Rules, find, read_rules
 from katago_mcp.sgftree import Node, Tree, Unreadable, Warnings
 
@@ -20,7 +21,9 @@ _ALIASES = {
     "EV": ("TE", "EVENT"),
     "HA": ("HD", "HANDICAP"),
     "KM": ("KO", "KOMI"),
+    "PB": ("BLACK",),
     "PC": ("PLACE",),
+    "PW": ("WHITE",),
     "RE": ("RESULT",),
     "RU": ("RULES", "RULE"),
     "SZ": ("SIZE",),
@@ -30,11 +33,10 @@ _ALIASES = {
 _MARKUP = {"KO": re.compile(r"\D*"), "TE": re.compile(r"[12]?")}
 """Values with which an alias is what SGF means by it: an illegal move, a good move."""
 
-_SIZE = re.compile(r"(\d{1,4})(?:\s*[:xX*]\s*(\d{1,4}))?", re.ASCII)
-_KOMI = re.compile(r"([+-]?\d{1,9}(?:[.,]\d{1,9})?(?!\d*/))?\s*(?:又?\s*(\d)/([1-9]))?\s*(\D*)")
-_SIGNS = str.maketrans({"½": " 1/2", "¼": " 1/4", "¾": " 3/4", "\u2212": "-", "\u2013": "-", "·": "."})
-_TYPICAL = (4.5, 9.0)
-"""Komi in even games. Values outside are likelier in another unit."""
+_LINES = r"(\d{1,4})(?:[.,]0+)?(?!\d)\s*(?:路|道|줄|로|lines?)?"
+_SIZE = re.compile(rf"{_LINES}(?:\s*(?:[:x\u00d7*,/]|by|\s)\s*{_LINES})?\s*(?:board|[盤盘])?", re.ASCII)
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d+)?", re.ASCII)
+_STONES = re.compile(r"(\d{1,3})(?:[.,]0+)?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ def _size(tree: Tree, properties: _Properties) -> tuple[int, int]:
 
 def _dimensions(text: str) -> tuple[int, int] | None:
     """Columns and rows of a value of SZ; None if it is not a size."""
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(" ".join(arabic(text).split()))
     return match and (int(match[1]), int(match[2] or match[1]))
 
 
@@ -180,16 +182,25 @@ def _fits(dimensions: tuple[int, int] | None) -> bool:
 
 
 def _handicap(tree: Tree, properties: _Properties, is_of_fox: bool, warnings: Warnings) -> int:
-    text = properties.line("HA") or ""
-    stones = int(text) if re.fullmatch(r"\d{1,3}", text, re.ASCII) else 0
-    if text and not stones and not re.fullmatch("0+", text):
-        warnings.add("handicap", f"HA[{text[:12]}] is not a number: handicap 0 is assumed")
+    text = properties.line("HA") or "0"
+    stones = _stones(text)
+    if stones is None:
+        warnings.add("handicap", f"HA[{text[:24]}] is not a number of stones: handicap 0 is assumed")
+    elif not _STONES.fullmatch(text):
+        warnings.add("handicap", f"HA[{text[:24]}] is read as handicap {stones}")
     if not stones and is_of_fox and (played := _black_before_white(tree)) > 1:
         warnings.add(
             "handicap", f"Black's first {played} moves are read as handicap stones, as Fox writes them"
         )
         return played
-    return stones
+    return stones or 0
+
+
+def _stones(text: str) -> int | None:
+    """The only number of a value of HA; None if it has none or several, or the number is no count."""
+    numbers = _NUMBER.findall(arabic(text))
+    count = _STONES.fullmatch(numbers[0]) if len(numbers) == 1 else None
+    return count and int(count[1])
 
 
 def _black_before_white(tree: Tree) -> int:
@@ -225,58 +236,18 @@ def _komi(
             return None
         warnings.add("komi", f"the handicap game has no komi (KM): {HANDICAP_KOMI:g} is assumed")
         return HANDICAP_KOMI
-    komi, is_as_written = _komi_of(text, is_of_fox)
+    komi, is_as_written = read_komi(text, is_of_fox)
     if komi is None:
-        warnings.add("komi", f"KM[{text[:12]}] is not a komi: {default:g} is assumed")
+        warnings.add("komi", f"KM[{text[:24]}] is not a komi: {default:g} is assumed")
     elif is_of_fox and handicap >= 2 and komi > HANDICAP_KOMI:
         warnings.add(
-            "komi", f"KM[{text[:12]}] is Fox's value for handicap games too: {HANDICAP_KOMI:g} is assumed"
+            "komi", f"KM[{text[:24]}] is Fox's value for handicap games too: {HANDICAP_KOMI:g} is assumed"
         )
         return HANDICAP_KOMI
     elif is_of_fox and handicap < 2 and komi == 0:
         warnings.add("komi", "Fox writes KM[0] in some even games: komi 0 is used, but may be wrong")
     elif not is_as_written:
-        warnings.add("komi", f"KM[{text[:12]}] is read as {komi:g} points")
+        warnings.add("komi", f"KM[{text[:24]}] is read as {komi:g} points")
     if komi is not None and abs(komi) > PLAUSIBLE_KOMI:
         warnings.add("komi", unusual_komi(komi))
     return komi
-
-
-def _komi_of(text: str, is_of_fox: bool) -> tuple[float | None, bool]:
-    """Komi in points, rounded to half-integers, and whether the text contains exactly this value.
-
-    Fox and others write hundredths (KM[375], KM[650]). So whole numbers from 100 are read as hundredths, and
-    in Fox's files from 25 (KM[50]). Other values that no game has are read in the unit in which they are a
-    usual komi: KM[65] and KM[0.65] are 6.5. Chinese komi is counted in stones of two points. So 2 to 4 in
-    hundredths (375 is 3.75 stones, 7.5 points), quarters (2.75, 3.75) and values with the unit 子
-    are doubled.
-    """
-    written = unicodedata.normalize("NFKC", text.translate(_SIGNS)).translate(_SIGNS)
-    match = _KOMI.fullmatch(re.sub(r"^[^\d+-]+", "", written))
-    if match is None or (match[1] is None and match[2] is None):
-        return None, False
-    value = float((match[1] or "0").replace(",", "."))
-    if match[2] is not None:
-        value += int(match[2]) / int(match[3])
-    if "半" in match[4] or "반" in match[4]:
-        value += 0.5
-    in_hundredths = value.is_integer() and abs(value) >= (25 if is_of_fox else 100)
-    points = _usual(value / 100 if in_hundredths else value)
-    is_quarter = abs(points) < 5 and (points * 4).is_integer() and not (points * 2).is_integer()
-    if "子" in match[4] or is_quarter or (in_hundredths and 2 <= abs(points) <= 4):
-        points *= 2
-    # Adding 0 turns -0 into 0.
-    points = round(points * 2) / 2 + 0.0
-    return (points, points == value) if abs(points) <= MAX_KOMI else (None, False)
-
-
-def _usual(value: float) -> float:
-    """The value in the unit in which it is a usual komi; unchanged if it can be one, or is none in any."""
-    size = abs(value)
-    if size in (0, 0.25, 0.5) or 1 <= size <= PLAUSIBLE_KOMI:
-        return value
-    for scaled in (value * 10, value / 10, value / 100):
-        scaled = round(scaled, 6)
-        if _TYPICAL[0] <= abs(scaled) <= _TYPICAL[1] and (scaled * 2).is_integer():
-            return scaled
-    return value

@@ -173,7 +173,7 @@ def _no_position(record: Record, line: Line) -> Invalid:
     """The failure for a record of which nothing on the board can be read."""
     return Invalid(
         "invalid_sgf",
-        f"none of the moves can be read: {_reason(record, line)}",
+        f"none of the moves and stones can be read: {_reason(record, line)}",
         field="sgf",
         accepted="a record with moves such as ;B[pd] (Q16 on 19x19), or moveNumber 0",
     )
@@ -181,7 +181,7 @@ def _no_position(record: Record, line: Line) -> Invalid:
 
 def _reason(record: Record, line: Line) -> str:
     """Why the moves of a line cannot be read."""
-    return line.cut or "; ".join(record.losses)
+    return line.cut or "; ".join([*record.losses, *(text for _, text in line.lost[:3])])
 
 
 def _read_whole(content: str | bytes, variation: str, game_number: int | None, last_move: int | None) -> Game:

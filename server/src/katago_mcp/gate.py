@@ -1,6 +1,7 @@
 """The gate in front of all endpoints of the main port: paths, hosts, origins, CORS and protocol versions."""
 
 import json
+import re
 from typing import Any
 
 from mcp.shared.inbound import MCP_PROTOCOL_VERSION_HEADER
@@ -19,6 +20,7 @@ EXPOSED_HEADERS = ("Mcp-Session-Id", "MCP-Protocol-Version", "Retry-After", "WWW
 """Headers of answers that programs in a browser may read."""
 
 _GUARDED = (MCP_PATH, "/admin/")
+_SLASHES = re.compile("/{2,}")
 _PREFLIGHT_SECONDS = 600
 _MAX_READ = 65_536
 """Bytes of a refused request that are read to find its id."""
@@ -46,7 +48,7 @@ class Gate:
             await self._plain(scope, receive, send)
             return
         # Behind a load balancer that ends TLS, a redirect would lead clients to plain HTTP.
-        path = scope["path"].rstrip("/") or "/"
+        path = _canonical(scope)
         scope = {**scope, "path": path, "raw_path": path.encode()}
         refusal = self._refusal(path, Headers(scope=scope)) if path.startswith(_GUARDED) else None
         if refusal is not None:
@@ -71,6 +73,17 @@ class Gate:
                 "an origin in server.allowedOrigins, which an operator can change",
             )
         return None
+
+
+def _canonical(scope: Scope) -> str:
+    """The path with single slashes and none at the end. An encoded path stays as it is, and has no route.
+
+    The server has no path that needs encoding. Another spelling of a path could evade rules of a proxy.
+    """
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    if b"%" in raw:
+        return raw.decode("latin-1")
+    return _SLASHES.sub("/", scope["path"]).rstrip("/") or "/"
 
 
 class _Cors(CORSMiddleware):

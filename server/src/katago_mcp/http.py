@@ -30,10 +30,12 @@ from katago_mcp.analysis import Analyst
 from katago_mcp.auth import ADMIN, Tokens
 from katago_mcp.cache import Cache, CacheTrouble
 from katago_mcp.connections import Connections, LimitedProtocol, Listener
+from katago_mcp.desk import DRAINED_SECONDS
 from katago_mcp.gate import Gate
 from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.presence import exchange
+from katago_mcp.proxies import TrustedProxies
 from katago_mcp.reload import Reloader
 from katago_mcp.session_ids import SessionIds
 from katago_mcp.sessions import Sessions
@@ -103,7 +105,7 @@ def application(mcp: MCPServer[dict[str, Any]], operations: Operations) -> "Appl
         )
     )
     app.user_middleware.append(Middleware(NewestStream, mcp.session_manager))
-    return Application(Gate(app, operations.settings), operations.metrics)
+    return Application(Gate(app, operations.settings), operations.metrics, operations.settings)
 
 
 def metrics_application(metrics: Metrics) -> ASGIApp:
@@ -203,7 +205,8 @@ def _add_admin(mcp: MCPServer[dict[str, Any]], operations: Operations) -> None:
             status, body = await action()
             user = request.scope.get("user")
             caller = user.display_name if isinstance(user, AuthenticatedUser) else "anonymous"
-            _log.info("admin", path=path, caller=caller, status=status)
+            client = request.client.host if request.client else None
+            _log.info("admin", path=path, caller=caller, client=client, status=status)
             return JSONResponse(body, status)
 
         mcp.custom_route(path, methods=["POST"])(endpoint)
@@ -302,11 +305,17 @@ def _error(status: int, code: str, message: str) -> Response:
 
 
 class Application:
-    """The main port's application. It counts rejected requests, and rejects all requests once closed."""
+    """The main port's application. It counts rejected requests, and rejects all requests once closed.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    It finds the clients behind trusted proxies. All other parts see the client as the peer.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, settings: Settings) -> None:
         self._app = app
         self._metrics = metrics
+        self._settings = settings
+        self._trust()
+        settings.watch(self._trust)
         self._posts = 0
         self._answered = asyncio.Event()
         self._answered.set()
@@ -318,8 +327,11 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self.closed:
-            await _error(503, "stopping", "the server is stopping")(scope, receive, send)
+            response = _error(503, "stopping", "the server is stopping: send the request again")
+            response.headers["Retry-After"] = str(DRAINED_SECONDS)
+            await response(scope, receive, send)
             return
+        scope = self._proxies.seen_through(scope)
         counted = scope.get("method") == "POST"
         self._posts += counted
         self._note()
@@ -340,6 +352,9 @@ class Application:
         finally:
             self._posts -= counted
             self._note()
+
+    def _trust(self) -> None:
+        self._proxies = TrustedProxies(self._settings.config.server.trusted_proxies)
 
     def _note(self) -> None:
         if self._posts:
@@ -400,16 +415,33 @@ def bind(host: str, port: int) -> socket.socket:
 class _Uvicorn(uvicorn.Server):
     """A uvicorn server that does not handle signals, and has an event for when it listens."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(self, config: uvicorn.Config, handshake_seconds: float) -> None:
         super().__init__(config)
         self.listening = asyncio.Event()
+        self._handshake_seconds = handshake_seconds
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        """Listen on the sockets. uvicorn's own method has no limit for the TLS handshake."""
+        config = self.config
+
+        def protocol() -> asyncio.Protocol:
+            return config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        loop = asyncio.get_running_loop()
+        patience = None if config.ssl is None else self._handshake_seconds
+        self.servers = [
+            await loop.create_server(
+                protocol, sock=sock, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=patience
+            )
+            for sock in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
 
 
@@ -423,6 +455,8 @@ async def serving(
         http=functools.partial(LimitedProtocol, connections=connections),  # type: ignore[arg-type]
         ws="none",
         access_log=False,
+        # The application does it, with a stricter reading of the headers.
+        proxy_headers=False,
         log_config=None,
         lifespan="off",
         server_header=False,
@@ -430,7 +464,7 @@ async def serving(
         timeout_keep_alive=30,
         ssl_context_factory=None if tls is None else lambda *_: tls.context,
     )
-    server = _Uvicorn(config)
+    server = _Uvicorn(config, connections.limits.header_timeout_seconds)
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.serve(sockets=[Listener(sock, connections)]))
         await server.listening.wait()

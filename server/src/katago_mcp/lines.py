@@ -121,6 +121,8 @@ class Line:
     """The player of the move that cannot be played, if the line ends before one."""
     assumed: bool = False
     """Whether the record does not contain the positions of handicap stones on the board."""
+    lost: tuple[tuple[int, str], ...] = ()
+    """Setup stones that could not be read: the offset of the node, and the reason."""
 
     def position(self, move_number: int | None = None) -> Position:
         """The position after `move_number` moves, 0 to `len(moves)`; None is the end of the line.
@@ -148,7 +150,7 @@ class Line:
 
     def is_partial(self, move_number: int | None = None) -> bool:
         """Whether something up to a move number could not be read; None is the end of the line."""
-        damage = self.record.tree.damage
+        damage = [*self.record.tree.damage, *(offset for offset, _ in self.lost)]
         if move_number is None:
             return self.cut is not None or bool(damage)
         if move_number >= len(self.moves):
@@ -247,6 +249,7 @@ class _Play:
         self.assumed = False
         self.moves: list[Move] = []
         self.starts: list[_Start] = []
+        self.lost: list[tuple[int, str]] = []
         self.warnings = Warnings()
         self._rules = find(record.rules)[1]
         self._board = Board(record.width, record.height)
@@ -272,6 +275,7 @@ class _Play:
             cut=self._cut,
             cut_player=self._cut_player,
             assumed=self.assumed,
+            lost=tuple(self.lost),
         )
 
     def _take(self, node: Node) -> bool:
@@ -338,31 +342,38 @@ class _Play:
         setup = self._current_setup()
         for identifier in _SETUP:
             for raw in node.properties.get(identifier, ()):
-                area = self._area(identifier, raw)
+                area = self._area(node, identifier, raw)
                 setup = {colour: stones & ~area for colour, stones in setup.items()}
                 if identifier != "AE":
                     setup["B" if identifier == "AB" else "W"] |= area
         self._setup = setup
         self._setup_node = node
 
-    def _area(self, identifier: str, raw: str) -> int:
+    def _area(self, node: Node, identifier: str, raw: str) -> int:
         """A point or a rectangle of points as bits (SGF FF[4], compressed point lists)."""
         width, height = self.record.width, self.record.height
         corners = [part.strip() for part in raw.split(":")]
         if len(corners) > 2 or not all(re.fullmatch(r"[a-zA-Z]{2}", corner) for corner in corners):
-            self.warnings.add("setup", f"{identifier}[{raw[:12]}] is not a point: ignored")
+            self._lose_stones(node, identifier, raw, "is not a point: ignored (SGF writes Q16 as pd)")
             return 0
         columns = sorted(ord(corner[0]) - ord("a") for corner in corners)
         rows = sorted(height - 1 - (ord(corner[1]) - ord("a")) for corner in corners)
         left, right = max(0, columns[0]), min(width - 1, columns[-1])
         low, high = max(0, rows[0]), min(height - 1, rows[-1])
         if (left, right, low, high) != (columns[0], columns[-1], rows[0], rows[-1]):
-            self.warnings.add("setup", f"{identifier}[{raw[:12]}]: points off the board are ignored")
+            self._lose_stones(node, identifier, raw, "has points off the board, which are ignored")
         if left > right or low > high:
             return 0
         row = ((1 << (right - left + 1)) - 1) << left
         every_row = ((1 << (width * (high - low + 1))) - 1) // ((1 << width) - 1)
         return row * every_row << (width * low)
+
+    def _lose_stones(self, node: Node, identifier: str, raw: str, reason: str) -> None:
+        """Warn of a setup value that cannot be read. No stone is lost by an empty value, `tt`, or AE."""
+        text = f"{identifier}[{raw[:12]}] {reason}"
+        self.warnings.add("setup", text)
+        if identifier != "AE" and raw.strip() not in ("", "tt"):
+            self.lost.append((node.offset, text))
 
     def _settle(self, following: Colour | None) -> bool:
         """Start a history with the setup stones; `following` is the colour of the next move, if any.

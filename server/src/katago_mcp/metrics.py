@@ -27,6 +27,8 @@ RESTART_REASONS = ("exited", "hung", "garbage", "start_timeout", "config_error",
 RELOADS = ("applied", "refused")
 SESSION_LIMITS = ("token", "total")
 CONNECTION_REFUSALS = ("client", "total", "header", "body")
+SHARED_STATES = ("off", "up", "down")
+SHARED_ERRORS = ("timeout", "unavailable", "entry", "dropped")
 REFUSALS = ("unauthenticated", "forbidden", "misdirected")
 
 PROBE_HEADER = "katago-probe"
@@ -103,6 +105,28 @@ class Metrics:
         self.cache_errors = counter(
             "katago_cache_errors_total", "Failed cache operations. Calls continue without the cache."
         )
+        self.shared_hits = counter(
+            "katago_cache_shared_hits_total",
+            "Answers served from the shared cache. They are also hits of the cache.",
+        )
+        self.shared_misses = counter(
+            "katago_cache_shared_misses_total", "Lookups in the shared cache without a usable answer."
+        )
+        self.shared_errors = counter(
+            "katago_cache_shared_errors_total",
+            "Failures of the shared cache: no answer in time, not available, an entry that is not genuine, "
+            "or a write that was dropped. Calls continue without it.",
+            ("reason",),
+        )
+        self.shared_opened = counter(
+            "katago_cache_shared_opened_total",
+            "How often the server stopped using the shared cache after failures.",
+        )
+        self._shared_state = gauge(
+            "katago_cache_shared_state",
+            "1 for the current state of the shared cache, else 0: off (not configured), up, down (not used).",
+            ("state",),
+        )
         self.rate_limited = counter("katago_rate_limited_total", "Tool calls rejected by the rate limit.")
         self.http_refused = counter(
             "katago_mcp_http_refused_total",
@@ -160,13 +184,21 @@ class Metrics:
             self.connections_refused.labels(reason)
         for reason in SESSION_LIMITS:
             self.sessions_refused.labels(reason)
+        for reason in SHARED_ERRORS:
+            self.shared_errors.labels(reason)
         self.engine_state("starting")
+        self.shared_state("off")
 
     def engine_state(self, current: str) -> None:
         """Set the current state of the engine, one of `STATES`."""
         for state in STATES:
             self._engine_state.labels(state).set(state == current)
         self.engine_up.set(current == "ready")
+
+    def shared_state(self, current: str) -> None:
+        """Set the current state of the shared cache, one of `SHARED_STATES`."""
+        for state in SHARED_STATES:
+            self._shared_state.labels(state).set(state == current)
 
     def cache_lookup(self, *, hit: bool) -> None:
         """Count one lookup in the cache; a lookup of a probe is neither a hit nor a miss."""

@@ -20,18 +20,23 @@ Ko = Literal["SIMPLE", "POSITIONAL", "SITUATIONAL"]
 AREA_KOMI, BUTTON_KOMI, TERRITORY_KOMI = 7.5, 7.0, 6.5
 
 _PARTS = (
-    ("ko", "ko", "SIMPLE|POSITIONAL|SITUATIONAL"),
-    ("scoring", "score", "AREA|TERRITORY"),
-    ("tax", "tax", "NONE|SEKI|ALL"),
-    ("suicide", "sui", "[01]"),
-    ("has_button", "button", "[01]"),
-    ("white_handicap_bonus", "whb", "0|N-1|N"),
-    ("friendly_pass_ok", "fpok", "[01]"),
+    ("ko", ("ko", "korule"), "SIMPLE|POSITIONAL|SITUATIONAL"),
+    ("scoring", ("score", "scoring", "scoringrule"), "AREA|TERRITORY"),
+    ("tax", ("tax", "taxrule"), "NONE|SEKI|ALL"),
+    ("suicide", ("sui", "suicide", "multistonesuicidelegal"), "[01]"),
+    ("has_button", ("button", "hasbutton"), "[01]"),
+    ("white_handicap_bonus", ("whb", "whitehandicapbonus"), "0|N-1|N"),
+    ("friendly_pass_ok", ("fpok", "friendlypassok"), "[01]"),
 )
-"""A part, its key in KataGo's notation, and the values there. The engine accepts any order."""
+"""A part, its names in KataGo's notation, objects and configuration, and the values of the notation."""
 
-_PART = re.compile("|".join(f"{key}(?P<{part}>{values})" for part, key, values in _PARTS))
-_NOTATION = re.compile(rf"(?:{'|'.join(f'{key}(?:{values})' for _, key, values in _PARTS)}){{1,7}}")
+_NAMED_PARTS = {name: part for part, names, _ in _PARTS for name in names}
+_PART = re.compile(
+    "|".join(f"(?:{'|'.join(names)})(?P<{part}>{values})" for part, names, values in _PARTS), re.I
+)
+_NOTATION = re.compile(f"(?:{re.sub('[?]P<[a-z_]*>', '?:', _PART.pattern)}){{1,7}}", re.I)
+_BETWEEN_PARTS = re.compile(r"[\s,;:=]+")
+_KOMI_PART = re.compile(r"komi[\s:=]*-?\d+(?:\.\d+)?", re.I)
 
 
 class Rules(BaseModel):
@@ -147,18 +152,24 @@ _WORDS = (
     ("tromp-taylor", r"tromp|taylor|tt|logical"),
     ("chinese-ogs", r"ogs|online ?go"),
     ("chinese-kgs", r"kgs"),
-    ("new-zealand", r"nz|new ?zealand[^\W\d_]*"),
+    ("new-zealand", r"nz|nzl|new ?zealand[^\W\d_]*"),
     ("aga-button", r"aga ?button|button ?go"),
     ("aga", r"aga|american?[^\W\d_]*|u\.?s\.?a?"),
     ("bga", r"bga|british|u\.?k"),
     ("french", r"ffg|french|fran[cç][^\W\d_]*"),
     ("ing", r"ing|ing'?s|goe|sst|应氏|應氏|応氏|计点制|計點制|응씨"),
-    ("chinese", r"cn|zh|chin[^\W\d_]*|cines[^\W\d_]*|kines[^\W\d_]*|кита[^\W\d_]*|中国|中國|数子|數子|중국"),
+    (
+        "chinese",
+        r"cn|chn|prc|zh|chin[^\W\d_]*|cines[^\W\d_]*|kines[^\W\d_]*|кита[^\W\d_]*|中国|中國|数子|數子|중국",
+    ),
     (
         "japanese",
-        r"jp|jap|japan[^\W\d_]*|japon[^\W\d_]*|giappon[^\W\d_]*|nihon[^\W\d_]*|япон[^\W\d_]*|日本|일본",
+        r"jp|jpn|jap|japan[^\W\d_]*|japon[^\W\d_]*|giappon[^\W\d_]*|nihon[^\W\d_]*|япон[^\W\d_]*|日本|일본",
     ),
-    ("korean", r"kr|korea[^\W\d_]*|cor[eé][^\W\d_]*|coreen[^\W\d_]*|коре[^\W\d_]*|韩国|韓国|韓國|한국|대한"),
+    (
+        "korean",
+        r"kr|kor|korea[^\W\d_]*|cor[eé][^\W\d_]*|coreen[^\W\d_]*|коре[^\W\d_]*|韩国|韓国|韓國|한국|대한",
+    ),
 )
 """What other programs and people call a rule set: whole words, or East Asian names anywhere."""
 
@@ -175,10 +186,12 @@ _PLAIN_WORDS = re.compile(
     r"rules?|rule ?set|association|go|of|the|go ?association|规则|規則|ルール|룰|围棋|圍棋|囲碁|바둑|棋院|"
     r"[\W_]+"
 )
-_SCORING = (
-    ("japanese", re.compile(r"\bterritory\b")),
-    ("chinese", re.compile(r"\barea\b")),
+_FALLBACKS = (
+    ("japanese", re.compile(r"\b(?:territory|igs|pandanet)\b")),
+    ("korean", re.compile(r"\b(?:tygem|cyberoro)\b|타이젬")),
+    ("chinese", re.compile(r"\b(?:area|fox|foxwq|wmsg)\b|野狐")),
 )
+"""What a text without a rule set says about it: the scoring, or a server or an event with its own rules."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +205,7 @@ class Reading:
 def find(rules: str | Rules) -> tuple[str, Rules]:
     """The name that answers use for the rules, and their parts.
 
-    Names are those of the engine in any spelling; its notation, and an object as JSON, are accepted too.
+    Names are those of the engine in any spelling; its notation is accepted too.
 
     Raises:
         Invalid: with the code `invalid_rules`, for an unknown name.
@@ -211,9 +224,9 @@ def find(rules: str | Rules) -> tuple[str, Rules]:
 
 
 def _read_exactly(text: str) -> str | Rules | None:
-    """The name of rules that the engine accepts, or their parts if they have none; None for other text."""
+    """The rules of a name or a notation that the engine accepts; None for other text."""
     name = re.sub(r"[\s_-]+", "", text.lower())
-    return _NAMES.get(name) or read_notation(text) or _read_object(text)
+    return _NAMES.get(name) or read_notation(text)
 
 
 def read_rules(text: str) -> Reading | None:
@@ -222,7 +235,7 @@ def read_rules(text: str) -> Reading | None:
     Versions and remarks are ignored: "Japanese rules (1989)", "AGA 1991", "Chinese, area".
     """
     text = unicodedata.normalize("NFKC", text).strip()
-    exact = _read_exactly(text)
+    exact = _read_exactly(text) or read_notation(_KOMI_PART.sub("", text)) or _read_object(text)
     if exact is not None:
         return Reading(exact, certain=True)
     lowered = " ".join(re.sub(r"[-_/]+", " ", text.lower()).split())
@@ -231,7 +244,7 @@ def read_rules(text: str) -> Reading | None:
         rest, count = words.subn(" ", rest)
         names += [name] * bool(count)
     if not names:
-        names = [name for name, words in _SCORING if words.search(lowered)]
+        names = [name for name, words in _FALLBACKS if words.search(lowered)]
         return Reading(names[0], certain=False) if len(names) == 1 else None
     servers = [name for name in names if name in ("chinese-ogs", "chinese-kgs")]
     sets = [name for name in names if name not in servers]
@@ -244,11 +257,18 @@ def read_rules(text: str) -> Reading | None:
 
 
 def read_notation(text: str) -> str | Rules | None:
-    """Read KataGo's notation such as `koPOSITIONALscoreAREAtaxNONEsui1`; a name if the rules have one."""
-    if _NOTATION.fullmatch(text.strip()) is None:
+    """Read KataGo's notation such as `koPOSITIONALscoreAREAtaxNONEsui1`; a name if the rules have one.
+
+    Case does not matter, and parts may be separated.
+    """
+    text = _BETWEEN_PARTS.sub("", text)
+    if _NOTATION.fullmatch(text) is None:
         return None
     texts = {
-        part: match[part] for match in _PART.finditer(text) for part in Rules.model_fields if match[part]
+        part: match[part].upper()
+        for match in _PART.finditer(text)
+        for part in Rules.model_fields
+        if match[part]
     }
     flags = {
         part: texts[part] == "1" for part in ("suicide", "has_button", "friendly_pass_ok") if part in texts
@@ -258,14 +278,34 @@ def read_notation(text: str) -> str | Rules | None:
 
 def _read_object(text: str) -> str | Rules | None:
     """Read rules that are written as a JSON object, as in the engine's queries."""
-    if not text.lstrip().startswith("{"):
+    if not isinstance(parts := _parsed(text), dict):
         return None
+    parts.pop("komi", None)
     try:
-        parts = json.loads(text)
-        parts.pop("komi", None)
-        return _named(Rules.model_validate(parts))
-    except (ValueError, RecursionError):
+        return _named(Rules.model_validate(_documented(parts)))
+    except ValidationError:
         return None
+
+
+def _parsed(text: str) -> object:
+    """The object of JSON in a text; any other text as it is."""
+    try:
+        return json.loads(text) if text.lstrip().startswith("{") else text
+    except (ValueError, RecursionError):
+        return text
+
+
+def _documented(parts: dict[str, Any]) -> dict[str, Any]:
+    """The parts of rules under their documented keys and values, if only the spelling differs."""
+    result: dict[str, Any] = {}
+    for key, value in parts.items():
+        part = _NAMED_PARTS.get(re.sub(r"[\s_-]", "", key).lower())
+        field = Rules.model_fields[part] if part else None
+        if field is not None and isinstance(value, str) and field.annotation is not bool:
+            value = value.strip().upper()
+        alias = str(field.alias) if field else key
+        result[key if alias in parts or alias in result else alias] = value
+    return result
 
 
 def _named(rules: Rules) -> str | Rules:
@@ -274,6 +314,8 @@ def _named(rules: Rules) -> str | Rules:
 
 def _validate(value: object) -> object:
     """Validate rules. Errors have the code `invalid_rules`, the field and the accepted values."""
+    if isinstance(value, str):
+        value = _parsed(value)
     if isinstance(value, str | Rules):
         return value
     if not isinstance(value, dict):
@@ -284,7 +326,7 @@ def _validate(value: object) -> object:
             accepted='a name such as "chinese", or an object such as {"ko": "SIMPLE"}',
         )
     try:
-        return Rules.model_validate(value)
+        return Rules.model_validate(_documented(value))
     except ValidationError as error:
         detail = error.errors(include_url=False)[0]
         key = str(detail["loc"][0])

@@ -23,12 +23,15 @@ from katago_mcp.logs import Log
 from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.reload import Reloader
-from katago_mcp.session_ids import SessionIds, SessionKeys
+from katago_mcp.session_ids import SessionIds, SessionKeys, configured_keys
 from katago_mcp.settings import Settings
+from katago_mcp.shared_address import endpoint
+from katago_mcp.shared_cache import SharedAnswers
+from katago_mcp.shared_connection import Connection, file_problems, password_file
 from katago_mcp.supervisor import Supervisor
 from katago_mcp.tls import Tls
 
-_FLUSH_SECONDS = 1.0
+_FLUSH_SECONDS = 2.0
 _SCRAPE_LIMITS = Server(max_connections=64, max_connections_per_client=32)
 """Limits of the metrics port."""
 
@@ -67,7 +70,7 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
         metrics_sock = None
         if metrics_config.enabled:
             metrics_sock = sockets.enter_context(http.bind(metrics_config.host, metrics_config.port))
-        async with _running(loaded, environ, notifier, tokens, overlay) as parts:
+        async with _running(loaded, environ, notifier, tokens, overlay, session_keys) as parts:
             operations = http.Operations(
                 settings=parts.settings,
                 reloader=parts.reloader,
@@ -111,8 +114,8 @@ async def serve(loaded: Loaded, environ: Mapping[str, str], overlay: Path | None
 
 
 async def stdio(loaded: Loaded, environ: Mapping[str, str]) -> None:
-    """Serve one client over stdin and stdout until it disconnects."""
-    async with _running(loaded, environ, Notifier({}), None, None) as parts:
+    """Serve one client over stdin and stdout until it disconnects. It does not use the shared cache."""
+    async with _running(loaded, environ, Notifier({}), None, None, None) as parts:
         await parts.mcp.run_stdio_async()
 
 
@@ -123,11 +126,13 @@ async def _running(
     notifier: Notifier,
     tokens: Tokens | None,
     overlay: Path | None,
+    session_keys: SessionKeys | None,
 ) -> AsyncIterator[_Parts]:
     config = loaded.config
     settings = Settings(config)
     metrics = Metrics(__version__, loaded.release)
-    cache = Cache(lambda: settings.config.cache, metrics) if config.cache.enabled else None
+    shared = None if session_keys is None else _shared_cache(settings, environ, session_keys, metrics)
+    cache = Cache(lambda: settings.config.cache, metrics, shared) if config.cache.enabled else None
     tls = None if loaded.tls is None else Tls(loaded.tls, metrics)
     reloader = Reloader(settings, loaded, environ, overlay, cache, tls, metrics)
     await reloader.start()
@@ -159,15 +164,48 @@ async def _running(
     try:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(supervisor.run())
-            overlay_task = tasks.create_task(reloader.run())
+            beside = [tasks.create_task(reloader.run())]
+            if shared is not None:
+                beside.append(tasks.create_task(shared.run()))
             try:
                 yield _Parts(settings, reloader, tls, supervisor, analyst, cache, metrics, mcp)
             finally:
                 supervisor.close()
-                overlay_task.cancel()
+                if shared is not None:
+                    await shared.flush()
+                for task in beside:
+                    task.cancel()
     finally:
         if cache is not None:
             await cache.close()
+
+
+def _shared_cache(
+    settings: Settings, environ: Mapping[str, str], keys: SessionKeys, metrics: Metrics
+) -> SharedAnswers | None:
+    """The configured shared cache; None without one. Problems with its files do not stop the server."""
+    config = settings.configured
+    shared, key_file = config.shared_cache, config.auth.session_key_file
+    if shared.url is None:
+        return None
+    password = password_file(shared, environ.get("CREDENTIALS_DIRECTORY"))
+    if problems := file_problems(shared, password):
+        _log.error("shared_cache_misconfigured", problems=problems)
+    if not configured_keys(key_file):
+        metrics.shared_state("down")
+        problem = (
+            f"auth.sessionKeyFile: {key_file} does not exist, so there is no key to verify entries of the "
+            "shared cache with: create it, with the same key on all hosts, and restart"
+        )
+        _log.error("shared_cache_refused", problems=[problem])
+        return None
+    return SharedAnswers(
+        Connection(endpoint(shared.url), shared, password, metrics),
+        keys,
+        config.cache.directory,
+        lambda: settings.config.cache.ttl_seconds,
+        metrics,
+    )
 
 
 def _event_of(*signals: signal.Signals) -> asyncio.Event:
@@ -206,7 +244,9 @@ async def _drain(parts: _Parts, app: http.Application) -> None:
         _log.warning("drain_cut_short", inFlight=parts.analyst.busy)
     parts.supervisor.close()
     await parts.supervisor.wait_for("stopped")
-    # Calls that just lost the engine still send an answer. Wait until these are sent.
+    # Calls that just lost the engine still send an answer. Wait until these are sent. A call that came now
+    # would start an answer and lose its session before the end, so it is refused.
+    app.closed = True
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FLUSH_SECONDS):
             await app.answered()

@@ -83,6 +83,7 @@ class Sessions:
         self._ids = ids
         self._secured = secured
         self._open: set[_Session] = set()
+        self._owned: dict[str, set[_Session]] = {}
         self._identified: dict[tuple[str, str], _Session] = {}
         self._ended: OrderedDict[str, None] = OrderedDict()
         metrics.sessions.set_function(lambda: len(self._alive()))
@@ -126,7 +127,7 @@ class Sessions:
         self, owner: str, requested: str | None, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Let the SDK open a session. A client that sends `initialize` with an old id gets a new one."""
-        session = self._admit(owner)
+        session = self._admit(owner, _peer(scope))
         version = requested if requested in HANDSHAKE_PROTOCOL_VERSIONS else LATEST_HANDSHAKE_VERSION
         session.id = self._ids.issue(owner, version)
         await self._pass(session, _with_session(scope, None), receive, send)
@@ -135,7 +136,7 @@ class Sessions:
         self, session_id: str, owner: str, version: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
         """Open a session in the SDK for a client that opened its own elsewhere, then pass its request on."""
-        session = self._admit(owner)
+        session = self._admit(owner, _peer(scope))
         session.id = session_id
         # Requests that arrive meanwhile wait for the end of the adoption.
         self._identified[owner, session_id] = session
@@ -247,27 +248,33 @@ class Sessions:
         """The protocol's version of a session that this host accepts without having it; None for others."""
         return None if session_id in self._ended else self._ids.verify(session_id, owner)
 
-    def _admit(self, owner: str) -> _Session:
-        """Count one more session.
+    def _admit(self, owner: str, client: str | None) -> _Session:
+        """Count one more session. `client`: the address of the client, for the log.
 
         Raises:
             Rejected: `too_many_sessions`, if the limit per token or in total is reached.
         """
-        for session in self._open - self._alive():
-            self._forget(session)
         limits = self._settings.config.server
-        own = [session for session in self._open if session.owner == owner]
+        own = self._owned.get(owner, set())
+        if len(own) >= limits.max_sessions_per_token or len(self._open) >= limits.max_sessions:
+            # Only now, because it looks at all sessions.
+            for session in self._open - self._alive():
+                self._forget(session)
+            own = self._owned.get(owner, set())
         if len(own) >= limits.max_sessions_per_token:
-            raise self._rejection("token", owner, own)
+            raise self._rejection("token", owner, client, own)
         if len(self._open) >= limits.max_sessions:
-            raise self._rejection("total", owner, self._open)
+            raise self._rejection("total", owner, client, self._open)
         session = _Session(owner, limits.session_idle_seconds)
         self._open.add(session)
+        self._owned.setdefault(owner, set()).add(session)
         return session
 
-    def _rejection(self, reason: str, owner: str, blocking: Collection[_Session]) -> Rejected:
+    def _rejection(
+        self, reason: str, owner: str, client: str | None, blocking: Collection[_Session]
+    ) -> Rejected:
         self._metrics.sessions_refused.labels(reason).inc()
-        _log.warning("session_refused", reason=reason, caller=owner, open=len(blocking))
+        _log.warning("session_refused", reason=reason, caller=owner, client=client, open=len(blocking))
         now = time.monotonic()
         longest = self._settings.config.server.session_idle_seconds
         whose = "this token" if reason == "token" else "all clients together"
@@ -290,6 +297,10 @@ class Sessions:
 
     def _forget(self, session: _Session) -> None:
         self._open.discard(session)
+        own = self._owned.get(session.owner, set())
+        own.discard(session)
+        if not own:
+            self._owned.pop(session.owner, None)
         if session.id is not None:
             self._identified.pop((session.owner, session.id), None)
             if session.sdk_id is not None:
@@ -340,6 +351,11 @@ def _with_session(scope: Scope, session_id: str | None) -> Scope:
     if session_id is not None:
         headers[MCP_SESSION_ID_HEADER] = session_id
     return {**scope, "headers": headers.raw}
+
+
+def _peer(scope: Scope) -> str | None:
+    client = scope.get("client")
+    return None if client is None else str(client[0])
 
 
 def _is_older_generation(headers: Headers) -> bool:

@@ -11,7 +11,7 @@ damage in one never reaches another. A bracket closes a value only if a record c
 import itertools
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,10 +23,13 @@ _BLANK_RUN = r"[\s\ufeff\0]*+"
 _IDENTIFIER = re.compile(r"[A-Za-z][A-Za-z0-9]*")
 _GAME = re.compile(r"\(\s*(?:;|[A-Z]{2}[A-Za-z]*\s*\[)")
 _BARE_GAME = re.compile(r";\s*[A-Z]{1,2}\s*\[")
+_BARE_ROOT = re.compile(r"\s*(?:[A-Z]{2}[A-Za-z]*\s*\[[^\]\\]*\]\s*)+")
+"""Properties before the first ";" of a file without any "("."""
+
 _NODE = re.compile(r";\s*[A-Za-z]+\s*\[")
 _SPACE = re.compile(_BLANK_RUN)
 _STRUCTURE = re.compile(r"[\s\ufeff\0();]*+")
-_PROPERTY = re.compile(rf"[A-Za-z][A-Za-z0-9]*+{_BLANK_RUN}\[")
+_PROPERTY = re.compile(rf"(?P<name>[A-Za-z][A-Za-z0-9]*+){_BLANK_RUN}\[")
 _JUNK = re.compile(rf"(?:(?![;()]|\b[A-Z][A-Za-z]*{_BLANK_RUN}\[).)++", re.DOTALL)
 _SWALLOWED = re.compile(
     r"(?:(?<![\s()])[\s()]*+;\s*[BW]\[[A-Za-z]{0,2}|(?:PB|PW|BR|WR|BT|WT|KM|HA|RU|RE|SZ|DT|EV|RO|PC|GN|GC|TM|OT|AP|CA|FF|GM)\[[^\[]*)\Z"
@@ -66,6 +69,32 @@ _NUMBERS = {
 }
 _NOT_TEXT = _MOVES | _MARKUP | _NUMBERS
 """Properties whose values are no prose: a bracket in them is never text."""
+
+_LONG_NAMES = {"BLACK": "B", "WHITE": "W", "ADDBLACK": "AB", "ADDWHITE": "AW", "ADDEMPTY": "AE"}
+"""Long names in one case. In mixed case, lower-case letters do not count [FF3]."""
+
+WORDS = frozenset(("DATE", "EVENT", "HANDICAP", "KOMI", "PLACE", "RESULT", "RULE", "RULES", "SIZE"))
+"""Whole words that programs write instead of identifiers, in any case: all their letters count."""
+
+_BOARD = {"B", "W", "AB", "AW", "AE"}
+_TEXTS = {
+    *("AN", "AP", "BR", "BT", "C", "CA", "CP", "DT", "EV", "GC", "GN", "ID", "LT", "N", "ON", "OT"),
+    *("PB", "PC", "PW", "RE", "RO", "RU", "SO", "US", "WR", "WT"),
+}
+_POINTS = {"AR", "CR", "DD", "L", "LB", "LN", "MA", "RG", "SC", "SE", "SL", "SQ", "TB", "TR", "TW", "VW"}
+_UNDERSTOOD = {*_BOARD, *_TEXTS, *_POINTS, "PL"}
+"""Properties with values that look like points, which are read or are neither moves nor stones."""
+
+_KNOWN = {*_UNDERSTOOD, *_NOT_TEXT, "KO", "MN", "M", "FG", "PM", "OM", "OP", "OV", "OH", "TC", "TT"}
+_NAMES = _KNOWN | _LONG_NAMES.keys() | WORDS
+
+_POINT = r"(?:[a-s]{2}|tt|[A-HJ-T](?:1[0-9]|[1-9]))(?![A-Za-z0-9])"
+_COLOUR = r"(?:(?:[Bb]lack|[Ww]hite|[BWbw])(?![A-Za-z0-9]))?"
+_SEPARATOR = r"[\s,;:.()\[\-]"
+_POINT_LIST = re.compile(
+    rf"{_COLOUR}{_SEPARATOR}*+{_POINT}(?:{_SEPARATOR}++{_COLOUR}{_SEPARATOR}*+{_POINT})*{_SEPARATOR}*+"
+)
+"""Points in SGF's or in GTP's notation, also with colours."""
 
 DAMAGE = "syntax"
 """The kind of warnings about what could not be read."""
@@ -271,8 +300,9 @@ def parse_all(source: Source, limits: Limits, needed: int = 1) -> list[Tree]:
 
 def _start_of_game(text: str, offset: int) -> int | None:
     match = _GAME.search(text, offset)
-    if match is None and offset == 0:
-        match = _BARE_GAME.search(text)
+    if match is None and offset == 0 and (match := _BARE_GAME.search(text)):
+        root = _BARE_ROOT.fullmatch(text, 0, match.start())
+        return 0 if root else match.start()
     return None if match is None else match.start()
 
 
@@ -306,7 +336,11 @@ class _Reader:
         self._properties: list[dict[str, tuple[str, ...]]] = []
         self._moves: list[int] = []
         self._offsets: list[int] = []
-        self._lowered = False
+        self._notes: set[str] = set()
+        self._is_empty = True
+        """Whether there are neither moves nor stones yet."""
+        self._strange: int | None = None
+        """The first node, other than the root, in which no property is known."""
         self._hopeless = False
         """Whether a search found no closing bracket up to the end, so that the next would not either."""
 
@@ -353,6 +387,9 @@ class _Reader:
 
     def tree(self, games: int, more_games: bool) -> Tree:
         """The tree that was read, one of `games` in the file."""
+        if self._is_empty and self._strange is not None and not self._damage:
+            identifier, values = next(iter(self._properties[self._strange].items()))
+            self._lose_foreign(identifier, values, self._offsets[self._strange])
         nodes = tuple(
             Node(index, parent, tuple(children), properties, moves, offset)
             for index, (parent, children, properties, moves, offset) in enumerate(
@@ -377,11 +414,15 @@ class _Reader:
         self._properties.append(properties)
         self._moves.append(moves)
         self._offsets.append(start)
+        self._is_empty = self._is_empty and not _BOARD & properties.keys()
+        if self._strange is None and parent is not None and properties and not _KNOWN & properties.keys():
+            self._strange = index
         return end, index
 
     def _read_properties(self, offset: int) -> tuple[dict[str, tuple[str, ...]], int]:
         text = self.text
         properties: dict[str, list[str]] = {}
+        foreign: list[tuple[str, list[str], int]] = []
         last = ""
         while (offset := self._skip(offset)) < len(text) and text[offset] not in ";()":
             name = _IDENTIFIER.match(text, offset)
@@ -389,11 +430,31 @@ class _Reader:
             if name is None or text[opening : opening + 1] != "[":
                 offset = self._leave_out(offset, last)
                 continue
+            start = offset
             last = self._identifier(name[0])
             values, offset = self._values(last, opening)
+            if last in _LONG_NAMES and self._are_points(values):
+                self._note(f"{name[0]} is read as {_LONG_NAMES[last]}")
+                last = _LONG_NAMES[last]
+            elif last not in _UNDERSTOOD and self._are_moves(name[0], values):
+                foreign.append((name[0], values, start))
             if values:
                 properties.setdefault(last, []).extend(values)
+        if not _BOARD & properties.keys():
+            for written, values, start in foreign:
+                self._lose_foreign(written, values, start)
         return {identifier: tuple(values) for identifier, values in properties.items()}, offset
+
+    def _are_points(self, values: list[str]) -> bool:
+        """Whether values look like moves or stones. In the root, an empty value is no pass."""
+        is_pass = values == [""] and bool(self._parents)
+        return is_pass or _POINT_LIST.fullmatch(" ".join(values)) is not None
+
+    def _are_moves(self, name: str, values: list[str]) -> bool:
+        """Whether values of an unknown property look like moves. In the root, two letters may be a text."""
+        is_private = name == "M" or name.startswith("KGS")
+        is_list = bool(self._parents) or len(" ".join(values).split()) > 1
+        return not is_private and is_list and values != [""] and self._are_points(values)
 
     def _values(self, identifier: str, opening: int) -> tuple[list[str], int]:
         """The values of a property, and the offset after them."""
@@ -484,7 +545,12 @@ class _Reader:
             return True
         if text[end] == "[":
             return not is_trail and self._skip(bracket + 1) == end
-        return _PROPERTY.match(text, end) is not None and not (is_trail and text[end].islower())
+        following = _PROPERTY.match(text, end)
+        if following is None or (is_trail and text[end].islower()):
+            return False
+        # In a comment, a word in lower case stands before a bracket more often than an unknown property does.
+        name = following["name"]
+        return not name.islower() or name.upper() in _NAMES
 
     def _may_end(self, offset: int, is_trail: bool) -> bool:
         """Whether the game can end before an offset."""
@@ -502,12 +568,18 @@ class _Reader:
 
     def _identifier(self, name: str) -> str:
         identifier = _LOWER.sub("", name)
+        if len(name) > len(identifier) and name.upper() in WORDS:
+            return name.upper()
         if identifier:
             return identifier
-        if not self._lowered:
-            self._lowered = True
-            self.warnings.add("the file", "lower-case property identifiers were read as upper case")
+        self._note("lower-case property identifiers were read as upper case")
         return name.upper()
+
+    def _note(self, text: str) -> None:
+        """Warn once about the way in which the whole file is read."""
+        if text not in self._notes:
+            self._notes.add(text)
+            self.warnings.add("the file", text)
 
     def _leave_out(self, offset: int, last: str) -> int:
         """Skip what is not SGF. Returns the offset where a record can go on."""
@@ -527,6 +599,9 @@ class _Reader:
         """Note that something could not be read."""
         self._damage.append(offset)
         self._warn(DAMAGE, text, offset)
+
+    def _lose_foreign(self, name: str, values: Sequence[str], offset: int) -> None:
+        self._lose(f"{name[:12]}[{values[0][:12]}] is not understood, so a move may be missing", offset)
 
     def _warn(self, kind: str, text: str, offset: int) -> None:
         self.warnings.add(kind, lambda: "line {} column {}: {}".format(*self.source.place(offset), text))

@@ -7,6 +7,7 @@ and systemd's watchdog use the age of that time.
 import asyncio
 import contextlib
 import hashlib
+import json
 import math
 import time
 from collections import deque
@@ -73,15 +74,17 @@ class EngineStatus:
 
 
 class Identity(NamedTuple):
-    """The engine's version, the names of its networks, and the SHA-256 of its configuration file.
+    """The engine's version, the names of its networks, and a digest of everything that its answers depend on.
 
-    Unknown or missing values are None. Files included by the configuration file do not count.
+    Unknown or missing values are None. The digest covers the version with its revision, and the content of
+    the networks and of the configuration file: a file with the same name may have another content. Files
+    included by the configuration file do not count.
     """
 
     version: str | None = None
     network: str | None = None
     human_network: str | None = None
-    config: str | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,7 @@ class Supervisor:
             async with launch(command, self._environ, self._metrics) as engine:
                 self._engine = engine
                 _log.info("engine_started", pid=engine.pid)
-                await self._guard(engine, config)
+                await self._guard(engine, command, config)
         except EngineSpawnError as error:
             return _Ended("config_error", str(error))
         finally:
@@ -284,8 +287,8 @@ class Supervisor:
             text += f": {engine.reason}"
         return _Ended(engine.end_kind, text)
 
-    async def _guard(self, engine: Engine, config: str | None) -> None:
-        if not await self._wait_until_ready(engine, config):
+    async def _guard(self, engine: Engine, command: Command, config: str | None) -> None:
+        if not await self._wait_until_ready(engine, command, config):
             return
         # An earlier poke has had its effect, and must not shorten later pauses.
         self._poke.clear()
@@ -295,13 +298,13 @@ class Supervisor:
         if not self._enabled:
             engine.quit("was stopped")
 
-    async def _wait_until_ready(self, engine: Engine, config: str | None) -> bool:
+    async def _wait_until_ready(self, engine: Engine, command: Command, config: str | None) -> bool:
         started = time.monotonic()
         watch = progress.Watch(
             lambda: self._activity(engine.pid), lambda: engine.lines, longest_step=_STALE_TICKS * self._tick
         )
         self._starting = started, watch
-        identifying = asyncio.create_task(_identify(engine, config))
+        identifying = asyncio.create_task(_identify(engine, command, config))
         try:
             while not identifying.done() and self._enabled:
                 if engine.tuning not in (None, self._reason):
@@ -340,7 +343,8 @@ class Supervisor:
     async def _beat(self, engine: Engine) -> bool:
         """Send a heartbeat. An engine that does not answer in time is ended as hung.
 
-        If the host is too busy to give it CPU time, it gets more time, up to `katago.startTimeoutSeconds`.
+        If the host is too busy to give it CPU time, it gets more time, up to `katago.startTimeoutSeconds`. A
+        pause of this process restarts its time once, because the answer may have come meanwhile.
         """
         seconds = self._health.heartbeat_timeout_seconds
         heartbeat = asyncio.create_task(engine.query({"action": "query_version"}))
@@ -349,11 +353,17 @@ class Supervisor:
             last = started + max(seconds, self._katago.start_timeout_seconds)
             deadline = started + seconds
             sample: tuple[float, progress.Activity] | None = None
+            was_paused = False
             while not heartbeat.done() and self._enabled and (now := time.monotonic()) < deadline:
                 if sample is None and now > started + seconds / 2:
                     sample = now, self._activity(engine.pid)
-                await self._step({heartbeat}, min(self._tick, max(0.0, deadline - now)))
+                step = min(self._tick, max(0.0, deadline - now))
+                await self._step({heartbeat}, step)
+                late = time.monotonic() - now - step
                 now = time.monotonic()
+                if late > self._tick and not was_paused:
+                    was_paused, deadline = True, now + seconds
+                    last = max(last, deadline)
                 if sample is not None and deadline <= now < last and not heartbeat.done():
                     activity = self._activity(engine.pid)
                     if progress.is_starved(sample[1], activity, now - sample[0]):
@@ -460,9 +470,17 @@ def _still(seconds: float, engine: Engine) -> str:
     )
 
 
-async def _identify(engine: Engine, config: str | None) -> Identity:
-    version = (await engine.query({"action": "query_version"})).reply
-    models = (await engine.query({"action": "query_models"})).reply.get("models")
+async def _identify(engine: Engine, command: Command, config: str | None) -> Identity:
+    networks = [path for path in (command.network, command.human_network) if path is not None]
+    # While the engine loads them.
+    reading = [asyncio.create_task(asyncio.to_thread(_digest, path)) for path in networks]
+    try:
+        version = (await engine.query({"action": "query_version"})).reply
+        models = (await engine.query({"action": "query_models"})).reply.get("models")
+        digests = await asyncio.gather(*reading)
+    finally:
+        for task in reading:
+            task.cancel()
     names = [
         str(model.get("internalName") or model.get("name"))
         for model in (models if isinstance(models, list) else [])
@@ -470,12 +488,16 @@ async def _identify(engine: Engine, config: str | None) -> Identity:
     ]
     # The main network comes first, then that of -human-model.
     network, human_network = ([*names, None, None])[:2]
-    return Identity(str(version.get("version")), network, human_network, config)
+    revision = str(version.get("version")), str(version.get("git_hash"))
+    parts = [*revision, config, *digests]
+    digest = None if None in parts else hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    return Identity(revision[0], network, human_network, digest)
 
 
 def _digest(path: Path) -> str | None:
     """The SHA-256 of a file in hexadecimal; None if it cannot be read (the engine reports that itself)."""
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError:
         return None

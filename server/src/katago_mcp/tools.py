@@ -194,7 +194,8 @@ def _add_analyze_position(server: MCPServer[dict[str, Any]], service: Service) -
         allowMoves: Annotated[
             list[str] | None,
             Field(
-                description='Only these moves of the player to move: vertices, "pass", rectangles "C3:G7"',
+                description='Only these moves of the player to move: vertices, "pass", rectangles "C3:G7"; '
+                "up to 10 vertices get equal visits",
                 json_schema_extra={"maxItems": MAX_REGION},
             ),
         ] = None,
@@ -604,7 +605,7 @@ class _Server(MCPServer[dict[str, Any]]):
             status = "error"
             raise
         finally:
-            self._finish(name, caller, status, failure, time.monotonic() - started)
+            self._finish(name, caller, _address(context), status, failure, time.monotonic() - started)
 
     def _in_form(self, result: CallToolResult | InputRequiredResult) -> CallToolResult | InputRequiredResult:
         """The result in the form that the caller asked for."""
@@ -613,19 +614,32 @@ class _Server(MCPServer[dict[str, Any]]):
         return result
 
     def _finish(
-        self, name: str, caller: str, status: Status, failure: Failure | None, seconds: float
+        self,
+        name: str,
+        caller: str,
+        client: str | None,
+        status: Status,
+        failure: Failure | None,
+        seconds: float,
     ) -> None:
         metrics = self._service.metrics
         tool = name if name in TOOLS else UNKNOWN_TOOL
         metrics.requests.labels(tool, status).inc()
         if status == "ok" and tool in ANALYSIS_TOOLS:
             metrics.duration.labels(tool).observe(seconds)
-        fields: dict[str, object] = {"tool": tool, "caller": caller, "status": status}
+        fields: dict[str, object] = {"tool": tool, "caller": caller, "client": client, "status": status}
         fields["seconds"] = round(seconds, 4)
         if failure is not None:
             fields["code"] = failure.code
         is_serious = status in ("unavailable", "timeout", "error")
         (_log.warning if is_serious else _log.info)("call", **fields)
+
+
+def _address(context: Context[dict[str, Any], Any] | None) -> str | None:
+    """The address of the client of a call; None without HTTP."""
+    request = None if context is None else context.request_context.request
+    client = getattr(request, "client", None)
+    return None if client is None else client.host
 
 
 def _failure(error: ToolError, tool: str) -> Failure | None:

@@ -25,6 +25,7 @@ from katago_mcp.metrics import Metrics
 from katago_mcp.notify import Notifier
 from katago_mcp.positions import Position
 from katago_mcp.settings import Settings
+from katago_mcp.shared_connection import file_problems, password_file
 from katago_mcp.supervisor import Supervisor
 
 SMALL = {
@@ -99,6 +100,12 @@ async def validate(path: Path, environ: Mapping[str, str], *, engine: bool) -> R
         # A pre-flight validation may run as a user who cannot read the key.
         if session_key is not None and os.access(session_key, os.R_OK):
             session_ids.configured_keys(session_key)
+        shared = loaded.config.shared_cache
+        password = password_file(shared, environ.get("CREDENTIALS_DIRECTORY"))
+        # As the key: a pre-flight validation may run before the files are installed.
+        readable = all(path is None or os.access(path, os.R_OK) for path in (password, shared.ca_file))
+        if shared.url is not None and readable and (problems := file_problems(shared, password)):
+            raise config.ConfigError(problems)
     except config.ConfigError as error:
         report.checks.append(_check("config", started, "\n".join(error.problems), ok=False))
         return report

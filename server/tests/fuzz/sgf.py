@@ -16,7 +16,7 @@ import atheris
 TESTS = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TESTS.parent / "src"), str(TESTS)]
 
-INSTRUMENTED = ("sgf", "sgftree", "charsets", "gameinfo", "lines", "rules")
+INSTRUMENTED = ("sgf", "sgftree", "charsets", "gameinfo", "komi", "lines", "numerals", "rules")
 with atheris.instrument_imports(include=[f"katago_mcp.{module}" for module in INSTRUMENTED]):
     from test_sgf_properties import SEEDS, survives
 

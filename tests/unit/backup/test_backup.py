@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -27,6 +28,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.backup.settings impor
     state_or_empty,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, prometheus
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import security_mode
 from ansible_collections.katago.fleet.plugins.module_utils.service import sandbox
 from ansible_collections.katago.fleet.plugins.modules import backup_access, backup_repository
 from ansible_collections.katago.fleet.plugins.plugin_utils.transfer import zipapps
@@ -76,6 +78,7 @@ def settings(tmp_path: Path) -> Settings:
         metrics=str(tmp_path / "metrics" / "katago_backup.prom"),
         lock_wait=1,
         deadline=1,
+        fleet="production",
     )
 
 
@@ -215,6 +218,76 @@ def test_two_backups_of_a_host_do_not_run_at_the_same_time(tmp_path: Path) -> No
         pass
     with run.exclusive_lock(lock):
         assert lock.exists()
+
+
+def listed(fleet: str) -> dict[str, Any]:
+    """A snapshot as `restic snapshots --json` prints it."""
+    tags = ["katago-mcp", "verified", *([f"fleet={fleet}"] if fleet else [])]
+    return {
+        "id": digest.of_text(fleet),
+        "time": "2026-11-24T03:00:00Z",
+        "hostname": "katago-1",
+        "tags": tags,
+        "paths": ["/x"],
+    }
+
+
+def restic_calls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fleets: list[str], method: str
+) -> tuple[list[str], list[str]]:
+    """The commands that a step of a backup gives to restic, and what it logs; `fleets` have snapshots."""
+    calls, answer, program = tmp_path / "calls", tmp_path / "answer", tmp_path / "restic"
+    answer.write_text(json.dumps([listed(fleet) for fleet in fleets]))
+    backed_up = json.dumps({"snapshot_id": "5a" * 32})
+    program.write_text(
+        f"""#!/bin/sh
+        echo "$@" >> {calls}
+        case "$*" in *snapshots*) cat {answer};; *" backup "*) echo '{backed_up}';; esac
+        """
+    )
+    program.chmod(0o755)
+    for name in (paths.RESTIC_REPOSITORY, paths.RESTIC_PASSWORD):
+        (tmp_path / name).write_text("/srv/vault\n")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(security_mode, "standing", lambda *_: None)
+    messages: list[str] = []
+    opened = restic.Repository(tmp_path, cache=None)
+    of_host = run.Backup(
+        settings(tmp_path),
+        State(),
+        opened,
+        opened,
+        messages.append,
+        root=tmp_path,
+        state_file=tmp_path / "state.json",
+        temporary=tmp_path,
+    )
+    getattr(of_host, method)(*([["/x"]] if method == "_make" else []))
+    return calls.read_text().splitlines(), messages
+
+
+def test_backup_carries_the_name_of_the_fleet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, _ = restic_calls(tmp_path, monkeypatch, [], "_make")
+    assert "--tag=fleet=production" in calls[0].split()
+
+
+def test_old_snapshots_without_a_fleet_are_removed_with_those_of_the_only_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, messages = restic_calls(tmp_path, monkeypatch, ["", "production"], "_forget")
+    removing = [call for call in calls if " forget " in call]
+    assert ["--tag unverified " in call or "--tag verified " in call for call in removing] == [True, True]
+    assert messages == []
+
+
+def test_snapshots_of_another_fleet_in_the_same_repository_are_never_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, messages = restic_calls(tmp_path, monkeypatch, ["", "production", "staging"], "_forget")
+    removing = [call for call in calls if " forget " in call]
+    assert "--tag unverified,fleet=production " in removing[0]
+    assert "--tag verified,fleet=production " in removing[1]
+    assert "of the fleet staging" in messages[0]
 
 
 def test_access_files_of_empty_options_are_empty() -> None:
@@ -369,7 +442,7 @@ def test_damaged_state_is_reported_and_does_not_fail_a_backup(
 
 def test_settings_of_the_previous_version_are_read(tmp_path: Path) -> None:
     loaded = Settings.load(written(tmp_path / "settings.json", OLD_SETTINGS))
-    assert dataclasses.asdict(loaded) == {**OLD_SETTINGS, "keep": {"last": 3, "daily": 7}}
+    assert dataclasses.asdict(loaded) == {**OLD_SETTINGS, "keep": {"last": 3, "daily": 7}, "fleet": ""}
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,14 @@ NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 PASSWORD = "correct horse battery staple"
 
 
-def snapshot(number: int, host: str = "katago-1", *, verified: bool = True, hours: int = 0) -> Snapshot:
-    tags = ("katago-mcp", restic.VERIFIED if verified else restic.UNVERIFIED, "release=0.1.0-aa")
+FLEET = "production"
+
+
+def snapshot(
+    number: int, host: str = "katago-1", *, verified: bool = True, hours: int = 0, fleet: str = FLEET
+) -> Snapshot:
+    state = restic.VERIFIED if verified else restic.UNVERIFIED
+    tags = ("katago-mcp", state, "release=0.1.0-aa", *([f"fleet={fleet}"] if fleet else []))
     time = NOW - timedelta(hours=hours)
     return Snapshot(f"{number:x}" * 64, time, host, tags, ("/x",), original="f" * 64 if number == 1 else "")
 
@@ -101,6 +107,13 @@ UNOPENED = "Fatal: unable to open config file: "
             "full",
         ),
         (1, "Fatal: unexpected HTTP response (413): 413 Request Entity Too Large", "limit"),
+        (1, "Fatal: unexpected HTTP response (509): 509 Bandwidth Limit Exceeded", "limit"),
+        (1, "b2_upload_file: 403: accountTransactionCapExceeded", "limit"),
+        (1, "Fatal: the account is over quota", "full"),
+        (1, "write /srv/repo/data/1: no free inodes", "full"),
+        (1, 'Get "https://h/": tls: first record does not look like a TLS handshake', "certificate"),
+        (1, "Fatal: tls: no supported versions satisfy MinVersion and MaxVersion", "certificate"),
+        (1, "The authenticity of host 'h (10.0.0.1)' can't be established.", "host_key"),
         (1, "Fatal: server response unexpected: 413 Request Entity Too Large (413)", "limit"),
         (1, "Fatal: server response unexpected: 429 Too Many Requests (429)", "limit"),
         (
@@ -190,6 +203,99 @@ def test_cause_is_recognized(returncode: int, output: str, kind: str) -> None:
     assert str(restic.ResticError(kind, restic_errors.error_lines(output)))
 
 
+# Messages of servers and of ssh, as their documentation and source have them.
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("Stat: The difference between the request time and the server's time is too large.", "clock"),
+        ("RESPONSE 403 AuthenticationFailed: Request date header too old: 'Mon, 01'", "clock"),
+        (
+            '400 {"error":"invalid_grant","error_description":"Token must be in a reasonable timeframe"}',
+            "clock",
+        ),
+        ("server response unexpected: 503 Slow Down (503)", "limit"),
+        ("b2: download cap exceeded: cap exceeded", "limit"),
+        ("The bucket must be addressed using the specified endpoint: PermanentRedirect", "region"),
+        ("AuthorizationHeaderMalformed: the region is wrong; expecting 'eu-west-1'", "region"),
+        ("InvalidObjectState: The operation is not valid for the object's storage class", "storage_class"),
+        ('exec: "rclone": executable file not found in $PATH', "program"),
+        ("fork/exec /usr/bin/ssh: no such file or directory", "program"),
+        ("rclone: CRITICAL: didn't find section in config file", "program"),
+        ("config cannot be loaded: unsupported repository version", "version"),
+        ("Permissions 0644 for '/x' are too open. UNPROTECTED PRIVATE KEY FILE!", "ssh"),
+        ("unexpected HTTP response (407): 407 Proxy Authentication Required", "denied"),
+        ("unexpected HTTP response (408): 408 Request Timeout", "unreachable"),
+        ("server response unexpected: 520 (520)", "unreachable"),
+        ("ssh: Could not resolve hostname h: No address associated with hostname", "unreachable"),
+        ("unable to open config file: <config/> does not exist", "absent"),
+        ("Stat: The Access Key Id you provided does not exist in our records.", "denied"),
+        ("The request signature we calculated does not match the signature you provided.", "denied"),
+        ("The AWS Access Key Id you provided does not exist in our records.", "denied"),
+        ("server response unexpected: 403 Forbidden (403)", "denied"),
+        ("The security token included in the request is invalid", "denied"),
+        ("Storage backend has reached its minimum free drive threshold.", "full"),
+        ("Bucket quota exceeded", "full"),
+        ("storage_cap_exceeded: Cannot upload files, storage cap exceeded.", "full"),
+        ('sftp: "Quota exceeded" (SSH_FX_QUOTA_EXCEEDED)', "full"),
+        ("Signature expired: 20261128T010203Z is now earlier than 20261128T020203Z", "clock"),
+        ("Request has expired", "clock"),
+        ("Quota exceeded for quota metric 'Queries' of service 'storage'", "limit"),
+        ("googleapi: Error 403: userRateLimitExceeded", "limit"),
+        ("client.Head: unexpected HTTP response (404): 404 Not Found", "absent"),
+        ("NoSuchBucket: The specified bucket does not exist", "absent"),
+        ("The specified container does not exist.", "absent"),
+        ("dial tcp: lookup h: Temporary failure in name resolution", "unreachable"),
+        ("ssh: Could not resolve hostname h: Name or service not known", "unreachable"),
+        ("net/http: request canceled (Client.Timeout exceeded while awaiting headers)", "unreachable"),
+        ("unexpected EOF", "unreachable"),
+        ("http: server closed idle connection", "unreachable"),
+        ("fork/exec /usr/bin/ssh: cannot allocate memory", "memory"),
+        ("runtime: out of memory: cannot allocate 4194304-byte block", "memory"),
+        ("subprocess ssh: signal: killed", "memory"),
+        ("read /srv/repo/data/1: input/output error", "disk"),
+        ("open /srv/repo/data/1: structure needs cleaning", "disk"),
+        ("open /srv/repo/locks/1: stale NFS file handle", "disk"),
+        ("open /srv/repo/locks/1: read-only file system", "read_only"),
+        ("mkdir /srv/repo: Read-only file system", "read_only"),
+        ("subprocess ssh: Received disconnect from h port 22:2: Too many authentication failures", "ssh"),
+        ("subprocess ssh: Unable to negotiate with h port 22: no matching key exchange method found.", "ssh"),
+        ("subprocess ssh: subsystem request failed on channel 0", "ssh"),
+        ('subprocess ssh: Load key "/run/x": error in libcrypto', "ssh"),
+        ("Resolving password failed: open /etc/x/password: permission denied", "password_file"),
+        ("Resolving password failed: /etc/x/password does not exist", "password_file"),
+        ("an empty password is not a password", "password_file"),
+    ],
+)
+@pytest.mark.parametrize(
+    "form",
+    [
+        "Fatal: {}",
+        "{}\nFatal: unable to open repository at sftp:h:/x: unable to start the sftp session, error: EOF",
+        "Save(<data/bd6cb8a7b3>) returned error, retrying after 1.5s: {}",
+    ],
+)
+def test_message_of_a_server_is_recognized(form: str, message: str, kind: str) -> None:
+    output = form.format(message)
+    assert restic_errors.classify_failure(1, output) == kind
+    error = restic.ResticError(kind, restic_errors.error_lines(output))
+    assert message.split(":")[-1].strip(" .") in str(error)
+    line = json.dumps({"message_type": "exit_error", "code": 1, "message": f"Fatal: {message}"})
+    assert restic_errors.classify_failure(1, line) == kind
+
+
+@pytest.mark.parametrize(
+    ("returncode", "output", "kind"),
+    [
+        (-9, "", "memory"),
+        (137, "", "memory"),
+        (-9, "dial: connection refused", "unreachable"),
+        (-15, "", "unknown"),
+    ],
+)
+def test_killed_restic_is_explained_by_its_last_words_first(returncode: int, output: str, kind: str) -> None:
+    assert restic_errors.classify_failure(returncode, output) == kind
+
+
 @pytest.mark.parametrize(
     ("path", "local", "kind"),
     [
@@ -257,6 +363,11 @@ def test_message_has_restics_error_line_and_the_remedy() -> None:
         ("sftp:vault@host:/srv", "sftp:vault@host:/srv"),
         ("rest:https://anna:hunter2@host:8000/x", "rest:https://host:8000/x"),
         ("s3:https://s3.example.org/bucket", "s3:https://s3.example.org/bucket"),
+        ("s3:https://key:hunter2@s3.example.org/bucket?x=hunter2", "s3:https://s3.example.org/bucket"),
+        ("rest:https://anna:hun/ter2@host/x", "rest:https://host/x"),
+        ("rest:https://host:8000/x", "rest:https://host:8000/x"),
+        ("sftp://anna:hunter2@host:2222//srv", "sftp://host:2222//srv"),
+        ("sftp:anna:hunter2@host:/srv", "sftp:anna@host:/srv"),
     ],
 )
 def test_address_is_displayed_without_secrets(address: str, expected: str) -> None:
@@ -274,7 +385,7 @@ def test_sftp_checks_the_host_key_and_never_prompts() -> None:
 
 def test_latest_is_the_newest_verified_snapshot_of_the_host() -> None:
     there = [snapshot(1, hours=3), snapshot(2, verified=False), snapshot(3, "katago-2")]
-    assert restic.choose(there, "latest", "katago-1") == there[0]
+    assert restic.choose(there, "latest", "katago-1", FLEET) == there[0]
 
 
 @pytest.mark.parametrize(
@@ -282,13 +393,13 @@ def test_latest_is_the_newest_verified_snapshot_of_the_host() -> None:
 )
 def test_time_selects_the_newest_verified_snapshot_at_or_before_it(at: str, number: int) -> None:
     there = [snapshot(2, hours=3), snapshot(3, hours=2), snapshot(4, verified=False, hours=2), snapshot(5)]
-    assert restic.choose(there, at, "katago-1").id == f"{number}" * 64
+    assert restic.choose(there, at, "katago-1", FLEET).id == f"{number}" * 64
 
 
 def test_snapshot_can_be_selected_by_its_id_before_verification() -> None:
     there = [snapshot(1), snapshot(2, verified=False)]
-    assert restic.choose(there, "f" * 8, "katago-1") == there[0]
-    assert restic.choose(there, "22222222", "katago-1") == there[1]
+    assert restic.choose(there, "f" * 8, "katago-1", FLEET) == there[0]
+    assert restic.choose(there, "22222222", "katago-1", FLEET) == there[1]
 
 
 @pytest.mark.parametrize(
@@ -303,7 +414,49 @@ def test_snapshot_can_be_selected_by_its_id_before_verification() -> None:
 )
 def test_snapshot_that_does_not_exist_is_refused(at: str, message: str) -> None:
     with pytest.raises(restic.NoSuchSnapshot, match=message):
-        restic.choose([snapshot(1)], at, "katago-9")
+        restic.choose([snapshot(1)], at, "katago-9", FLEET)
+
+
+def test_snapshot_of_another_fleet_is_never_selected_by_time_or_as_the_latest() -> None:
+    there = [snapshot(1, hours=3), snapshot(2, fleet="staging")]
+    assert restic.choose(there, "latest", "katago-1", FLEET) == there[0]
+    assert restic.choose(there, "2026-11-24T12:00:00Z", "katago-1", FLEET) == there[0]
+    assert restic.choose(there, "latest", "katago-1", "staging") == there[1]
+
+
+@pytest.mark.parametrize("at", ["latest", "2026-11-24T12:00:00Z"])
+def test_host_that_only_another_fleet_backed_up_is_refused_with_the_remedy(at: str) -> None:
+    with pytest.raises(restic.NoSuchSnapshot) as refused:
+        restic.choose([snapshot(1, fleet="staging")], at, "katago-1", FLEET)
+    assert "no verified snapshot of katago-1 in the fleet production" in str(refused.value)
+    assert str(refused.value).endswith("To restore the one of staging: -e from_fleet=staging")
+
+
+def test_snapshot_of_another_fleet_is_refused_by_its_id() -> None:
+    there = [snapshot(1, fleet="staging")]
+    with pytest.raises(restic.NoSuchSnapshot) as refused:
+        restic.choose(there, "11111111", "katago-1", FLEET)
+    assert str(refused.value) == (
+        "the snapshot 11111111 belongs to the fleet staging, not to the fleet production."
+        " To restore it anyway: -e from_fleet=staging"
+    )
+    assert restic.choose(there, "11111111", "katago-1", "staging") == there[0]
+    with pytest.raises(restic.NoSuchSnapshot, match=r"-e from_host=katago-1 -e from_fleet=staging$"):
+        restic.choose(there, "11111111", "katago-9", FLEET)
+
+
+def test_snapshot_without_a_fleet_is_selected_only_if_there_is_none_with_it() -> None:
+    old, own = snapshot(1, fleet=""), snapshot(2, hours=3)
+    assert restic.choose([old, own], "latest", "katago-1", FLEET) == own
+    assert restic.choose([old], "latest", "katago-1", FLEET) == old
+    assert restic.choose([old], "11111111", "katago-1", FLEET) == old
+
+
+def test_snapshot_without_a_fleet_has_a_note() -> None:
+    assert restic.fleet_note(snapshot(2), FLEET) == ""
+    assert restic.fleet_note(snapshot(1, fleet=""), FLEET).endswith(
+        "Check that it belongs to the fleet production."
+    )
 
 
 @pytest.mark.parametrize(
@@ -344,7 +497,7 @@ def test_no_secret_is_in_arguments_or_errors(repository: restic.Repository, tmp_
         tmp_path, f'echo "$@" > {tmp_path}/seen; echo "Fatal: $AWS_SECRET_ACCESS_KEY hunter22" >&2; exit 1'
     )
     with pytest.raises(restic.ResticError) as failed:
-        repository.run("cat", "config", deadline=10)
+        repository.run("cat", "config", deadline=60)
     for secret in (PASSWORD, "hunter22", "a-secret-key"):
         assert secret not in (tmp_path / "seen").read_text()
         assert secret not in str(failed.value)
@@ -369,7 +522,7 @@ def test_reason_of_a_command_that_was_stopped_is_reported(
         f"echo {shlex.quote(RETRY + 'x509: certificate signed by unknown authority')} >&2; exec sleep 60",
     )
     with pytest.raises(restic.ResticError, match=r"did not finish within .*: .*unknown authority") as failed:
-        repository.run("cat", "config", deadline=1)
+        repository.run("cat", "config", deadline=3)
     assert failed.value.kind == "certificate"
     assert "retrying" not in str(failed.value)
 
@@ -381,20 +534,20 @@ def test_temporary_files_lie_where_the_backup_has_room(
     scratch.mkdir()
     pretend(tmp_path, 'touch "$TMPDIR/restic-temp-pack-1"; ls -ld "$TMPDIR"')
     roomy = restic.Repository(tmp_path, cache=None, temporary=scratch)
-    assert roomy.run("check", deadline=10).startswith("drwx------ ")
-    assert str(scratch / "katago-restic-") in roomy.run("check", deadline=10)
+    assert roomy.run("check", deadline=60).startswith("drwx------ ")
+    assert str(scratch / "katago-restic-") in roomy.run("check", deadline=60)
     assert list(scratch.iterdir()) == []
     pretend(tmp_path, 'echo "$TMPDIR"')
     monkeypatch.setenv("TMPDIR", "/tmp")
-    assert repository.run("check", deadline=10).strip().startswith(("/var/tmp/", str(paths.BACKUP_DIRECTORY)))
+    assert repository.run("check", deadline=60).strip().startswith(("/var/tmp/", str(paths.BACKUP_DIRECTORY)))
     missing = restic.Repository(tmp_path, cache=None, temporary=tmp_path / "missing")
-    assert missing.run("check", deadline=10).strip() == "/tmp"
+    assert missing.run("check", deadline=60).strip() == "/tmp"
 
 
 def test_reading_takes_no_lock(repository: restic.Repository, tmp_path: Path) -> None:
     pretend(tmp_path, 'echo "$@"')
-    assert "--no-lock" in repository.run("snapshots", deadline=10)
-    assert "--no-lock" not in repository.run("backup", deadline=10, lock=True)
+    assert "--no-lock" in repository.run("snapshots", deadline=60)
+    assert "--no-lock" not in repository.run("backup", deadline=60, lock=True)
 
 
 SNAPSHOTS: list[dict[str, Any]] = [

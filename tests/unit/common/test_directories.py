@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -194,3 +195,33 @@ def test_directories_with_a_mode_are_created_by_the_helper_only() -> None:
 )
 def test_bare_creation_is_detected(source: str) -> None:
     assert len(creations(f"x = 1\n{source}\n")) == 1
+
+
+def test_directory_that_other_users_cannot_pass_through_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    for name, bits in (("open", 0o711), ("closed", 0o750)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(bits)
+    above = list(directories.closed([tmp_path / "open/x/y", tmp_path / "closed/x"]))
+    own = [line for line in above if line.startswith(str(tmp_path))]
+    assert own == [f"{tmp_path}/closed has mode 0750 and belongs to user {os.geteuid()}"]
+
+
+def test_directory_with_an_access_control_list_is_not_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir(0o750)
+    monkeypatch.setattr(os, "listxattr", lambda _: ["system.posix_acl_access"])
+    assert list(directories.closed([tmp_path / "closed/x"])) == []
+
+
+def test_file_system_without_extended_attributes_is_judged_by_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Path) -> list[str]:
+        raise OSError(errno.ENOTSUP, "no")
+
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "closed").chmod(0o700)
+    monkeypatch.setattr(os, "listxattr", fail)
+    assert f"{tmp_path}/closed has mode 0700" in "; ".join(directories.closed([tmp_path / "closed/x"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,3 +31,25 @@ def test_blocks_that_are_reserved_for_root_do_not_count(
 
 def test_directory_that_is_missing_is_skipped(tmp_path: Path) -> None:
     assert list(disk.obstacles([tmp_path / "nowhere"])) == []
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_full_disk_does_not_count_for_a_procedure_that_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert list(disk.obstacles([tmp_path])) == [f"{tmp_path} cannot be written: {os.strerror(number)}"]
+    assert list(disk.obstacles([tmp_path], full=False)) == []
+
+
+def test_failing_disk_counts_for_every_procedure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EROFS, "no")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    assert list(disk.obstacles([tmp_path], full=False)) == [
+        f"{tmp_path} cannot be written: Read-only file system"
+    ]

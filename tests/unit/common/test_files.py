@@ -122,3 +122,10 @@ def test_error_of_a_full_disk_names_the_file(tmp_path: Path, monkeypatch: pytest
     with pytest.raises(OSError, match=f"No space left on device.*{path}"):
         files.append(path, b"{}\n", mode=0o644)
     assert list(tmp_path.iterdir()) in ([], [path])
+
+
+def test_link_replaces_what_a_killed_process_with_the_same_number_has_left(tmp_path: Path) -> None:
+    (tmp_path / f".current.{os.getpid()}").symlink_to("a")
+    assert files.link(tmp_path / "current", "b")
+    assert [each.name for each in tmp_path.iterdir()] == ["current"]
+    assert (tmp_path / "current").readlink() == Path("b")

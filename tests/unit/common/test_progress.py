@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import progress
 
+PATIENCE = 60
 QUIET = progress.Activity({"7": 1.0}, {"7": 1.0}, runnable=False, lines=3)
 
 
@@ -52,22 +53,29 @@ def test_watch_counts_seconds_without_progress_and_limits_its_own_gaps() -> None
 @pytest.fixture
 def idle() -> Iterator[int]:
     """A process that waits for input."""
-    process = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
-    yield process.pid
-    process.kill()
-    process.communicate()
+    command = [sys.executable, "-S", "-c", "print(flush=True); input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        stat = Path(f"/proc/{process.pid}/stat")
+        end = time.monotonic() + PATIENCE
+        while stat.read_text().rpartition(")")[2].split()[0] != "S":
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        yield process.pid
+        process.kill()
 
 
 def test_idle_and_busy_processes_are_distinguished(idle: int) -> None:
-    time.sleep(1)
     before = progress.of_processes([idle], Path("/proc"))
     time.sleep(0.2)
     assert not progress.of_processes([idle], Path("/proc")).moved_since(before)
     with subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) as busy:
         before = progress.of_processes([busy.pid], Path("/proc"))
         time.sleep(0.5)
-        assert progress.of_processes([busy.pid], Path("/proc")).moved_since(before)
+        after = progress.of_processes([busy.pid], Path("/proc"))
         busy.kill()
+    assert after.moved_since(before)
 
 
 def test_missing_process_is_skipped(tmp_path: Path) -> None:

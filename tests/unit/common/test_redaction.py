@@ -6,6 +6,7 @@ import base64
 import html
 import json
 import re
+import time
 import urllib.parse
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,8 @@ def test_known_secret_is_found_in_every_encoding(secret: str, before: bytes, aft
         json.dumps(json.dumps({"a": secret})).encode(),
         base64.b64encode(before + value + after),
         base64.urlsafe_b64encode(before + value + after),
+        (before + value + after).hex().encode(),
+        value.hex().upper().encode(),
     ):
         content, count = redactor.redact(b"harmless " + encoded + b" words")
         assert count >= 1
@@ -90,9 +93,137 @@ def test_known_secret_is_found_in_nested_encodings(secret: str, encode: Callable
     assert re.fullmatch(r'before [\\"%2C5]*\[redacted:known\][\\"%2C5]* after', told), told
 
 
+FULLY_ENCODED: dict[str, Callable[[bytes], str]] = {
+    "base32": lambda value: base64.b32encode(value).decode(),
+    "base32 in lower case": lambda value: base64.b32encode(value).decode().lower(),
+    "base32 after other text": lambda value: base64.b32encode(b"key" + value + b"!").decode(),
+    "base64 of UTF-16": lambda value: base64.b64encode(value.decode().encode("utf-16-le")).decode(),
+    "hexadecimal in both cases": lambda value: value.hex()[:7].upper() + value.hex()[7:],
+    "hexadecimal at an odd place": lambda value: f"a{value.hex()}0",
+    "hexadecimal with colons": lambda value: value.hex(":").upper(),
+    "hexadecimal words": lambda value: value.hex(" ", 2),
+    "hexadecimal of UTF-16": lambda value: value.decode().encode("utf-16-le").hex(),
+    "hexadecimal on two lines": lambda value: f"{value.hex()[:9]}\n    {value.hex()[9:]}",
+    "numbers with 0x": lambda value: ", ".join(f"0x{byte:02x}" for byte in value),
+    "UTF-16 in JavaScript": lambda value: "".join(f"\\u{{{byte:x}}}" for byte in value),
+    "UTF-16 in a URL": lambda value: "".join(f"%u{byte:04x}" for byte in value),
+    "quoted-printable": lambda value: "".join(f"={byte:02X}" for byte in value),
+    "octal": lambda value: "".join(f"\\{byte:03o}" for byte in value),
+    "octal of a shell": lambda value: "".join(f"\\0{byte:o}" for byte in value),
+    "octal numbers": lambda value: " ".join(f"{byte:03o}" for byte in value),
+    "decimal": lambda value: "".join(f"\\{byte:03d}" for byte in value),
+    "list of numbers": lambda value: str(list(value)),
+    "numbers on lines": lambda value: ",\n  ".join(map(str, value)),
+    "calls of chr": lambda value: "+".join(f"chr({byte})" for byte in value),
+    "UTF-16": lambda value: value.decode().encode("utf-16-le").decode("latin-1"),
+}
+
+
+@pytest.mark.parametrize("encode", FULLY_ENCODED.values(), ids=FULLY_ENCODED)
+@pytest.mark.parametrize("secret", ["Zq8hunter2Horse-7/x", "zebra-horse 50", "0011223344"])
+def test_known_secret_is_found_if_each_of_its_characters_is_encoded(
+    secret: str, encode: Callable[[bytes], str]
+) -> None:
+    encoded = encode(secret.encode())
+    told = redacted(f"before:\n it was {encoded} there\nafter", secret)
+    assert re.fullmatch(
+        r"before:\n it was .{0,5}\[redacted:known\](?:\n *\[redacted:known\])?.{0,5} there\nafter", told
+    )
+
+
+@pytest.mark.parametrize("secret", ["päss/wörd!", "a@b'c\"d=e"])
+@pytest.mark.parametrize("form", ["\\{:03o}", "\\{:03d}", "={:02X}"])
+def test_known_secret_is_found_if_only_its_special_characters_are_encoded(form: str, secret: str) -> None:
+    encoded = "".join(
+        chr(byte) if chr(byte).isascii() and chr(byte).isalnum() else form.format(byte)
+        for byte in secret.encode()
+    )
+    assert redacted(f"before {encoded} after", secret) == "before [redacted:known] after"
+
+
+BREAKS = {
+    "line": "\n",
+    "indented": "\n      ",
+    "carriage return": "\r\n",
+    "continued": "\\\n",
+    "soft": "=\n",
+    "escaped": "\\n",
+    "prefix of a log": "\nNov 24 10:00:00 host-1 katago[123]: ",
+    "prefix with a time stamp": "\n2026-11-24T10:00:00.123456+00:00 host-1 katago[123]: ",
+    "entry of a journal": '","_PID":"1"}\n{"_PID":"1","MESSAGE":"',
+    "colour": "\x1b[0m",
+    "invisible": "\u200b",
+}
+
+
+@pytest.mark.parametrize("separator", BREAKS.values(), ids=BREAKS)
+@pytest.mark.parametrize("at", [1, 5, -1])
+def test_known_secret_that_a_break_splits_is_found(separator: str, at: int) -> None:
+    for secret in (
+        "Zq8hunter2Horse-7/x",
+        "two words 50",
+        base64.b64encode(b"user:Zq8hunter2Horses").decode(),
+    ):
+        text = f"before {secret[:at]}{separator}{secret[at:]} after\nend"
+        expected = f"before [redacted:known]{separator}[redacted:known] after\nend"
+        assert redacted(text, secret) == expected
+
+
+def test_known_secret_that_is_wrapped_between_its_words_is_found() -> None:
+    text = "before correct horse\n  battery after"
+    assert redacted(text, "correct horse battery") == "before [redacted:known]\n  [redacted:known] after"
+
+
+def test_base64_of_a_known_secret_is_found_across_lines() -> None:
+    encoded = base64.encodebytes(b"x" * 50 + b"Zq8hunter2Horse-7/x" + b"y" * 60).decode()
+    told = redacted(encoded, "Zq8hunter2Horse-7/x")
+    assert told.count("[redacted") >= 2
+    assert told.count("\n") == encoded.count("\n")
+    assert encoded[66:76] not in told
+    assert encoded[77:87] not in told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "10:00:00.123 1, 2, 3, 90, 113, 56, 104, 117, 110, 116, 101 and 90 113 56 104 117 110 116 101 114",
+        "d8c0323f0e1b2a3c4d5e6f708192a3b4c5d6e7f8\n5a:71:38:68:75:6e:74:65:72",
+        "Zq8hunter\n2Horse-7/y",
+        "one\ntwo",
+    ],
+)
+def test_other_numbers_and_lines_are_unchanged(text: str) -> None:
+    assert redacted(text, "Zq8hunter2Horse-7/x") == text
+
+
+@pytest.mark.parametrize(
+    "piece", ["a1 ", "12, ", "\\101", "0x41, ", "Zq8\n", "5a:", "x\\n", '"}\n{"MESSAGE":"']
+)
+def test_time_to_search_encodings_is_linear(piece: str) -> None:
+    redactor = Redactor([Secret(b"Zq8hunter2Horse-7/x", "known")])
+    seconds = []
+    for size in (20_000, 160_000):
+        began = time.process_time()
+        redactor.redact((piece * (size // len(piece))).encode())
+        seconds.append(time.process_time() - began)
+    assert seconds[1] < 24 * max(seconds[0], 0.02)
+
+
 def test_encoded_text_without_a_secret_is_unchanged() -> None:
     text = rb"GET /%41%42?x=%2541 \u0041 &#65; &amp; 100%"
     assert Redactor([Secret(b"a-known-secret", "x")]).redact(text) == (text, 0)
+
+
+def test_known_secret_that_is_a_name_does_not_hide_the_secret_after_it() -> None:
+    assert redacted("password=hunter2, db_password=hunter3", "password") == (
+        "[redacted:known]=[redacted], db_[redacted:known]=[redacted]"
+    )
+
+
+def test_end_of_encoded_data_is_no_key() -> None:
+    for end in ("Pw==", "pw="):
+        line = f"a 2f[redacted:x]{end} words"
+        assert redacted(line, "known-secret") == line
 
 
 @given(st.lists(SECRETS, max_size=3), TEXT)

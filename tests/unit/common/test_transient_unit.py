@@ -98,7 +98,7 @@ def test_working_program_is_stopped_at_its_deadline(host: Path) -> None:
 
 def test_expected_line_stops_the_program(host: Path) -> None:
     command = systemd_run.command(
-        {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; sleep 600"], unit=UNIT
+        {}, ["sh", "-c", f"echo $$ > {host}/PID; echo found it; exec sleep 600"], unit=UNIT
     )
     done = transient_unit.watched(
         command, UNIT, patience=60, deadline=600, is_enough=lambda line: "found" in line

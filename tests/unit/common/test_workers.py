@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.common.workers import Measuring
+from ansible_collections.katago.fleet.plugins.module_utils.common import workers
+from ansible_collections.katago.fleet.plugins.module_utils.common.workers import Measuring, reap
+
+FORK = multiprocessing.get_context("fork")
+PATIENCE = 60
 
 
 def measured(**checks: Any) -> dict[str, dict[str, Any]]:
     running = Measuring()
     for name, check in checks.items():
-        running.start(name, check, deadline=0.5 if name == "hangs" else 20)
+        running.start(name, check, deadline=0.5 if name == "hangs" else PATIENCE)
     return running.results()
 
 
@@ -45,16 +51,22 @@ def test_failed_check_is_unknown_with_the_reason_and_does_not_affect_others() ->
     assert entries["works"]["value"] == 1
 
 
-def test_children_of_a_hanging_check_are_killed(tmp_path: Path) -> None:
+def test_children_of_a_hanging_check_are_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pid = tmp_path / "pid"
 
+    def now() -> float:
+        # No time passes before the check has its child.
+        return 10.0 if pid.exists() and pid.read_text() else 0.0
+
     def hangs() -> None:
-        child = subprocess.Popen(["sleep", "60"])
+        child = subprocess.Popen(["sleep", "600"])
         pid.write_text(str(child.pid))
         child.wait()
 
-    measured(hangs=hangs)
-    deadline = time.monotonic() + 10
+    with monkeypatch.context() as clock:
+        clock.setattr(workers, "time", SimpleNamespace(monotonic=now))
+        measured(hangs=hangs)
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         status = Path(f"/proc/{pid.read_text()}/stat")
         if not status.exists() or status.read_text().split()[2] == "Z":
@@ -65,12 +77,14 @@ def test_children_of_a_hanging_check_are_killed(tmp_path: Path) -> None:
 
 def test_wait_returns_when_the_named_checks_finish() -> None:
     running = Measuring()
-    running.start("quick", lambda: 1, deadline=20)
-    running.start("slow", lambda: time.sleep(2), deadline=20)
-    running.wait({"quick"}, at_most=10)
+    may_end = FORK.Event()
+    running.start("quick", lambda: 1, deadline=PATIENCE)
+    running.start("slow", lambda: may_end.wait(PATIENCE), deadline=PATIENCE)
+    running.wait({"quick"}, at_most=PATIENCE)
     assert running.entries.keys() == {"quick"}
     running.wait({"slow"}, at_most=0.1)
     assert running.entries.keys() == {"quick"}
+    may_end.set()
     assert running.results().keys() == {"quick", "slow"}
 
 
@@ -82,3 +96,13 @@ def test_output_of_a_check_does_not_reach_the_module(capfd: pytest.CaptureFixtur
 
     assert measured(talks=talks)["talks"]["value"] == 1
     assert capfd.readouterr() == ("", "")
+
+
+def test_dead_checks_are_reaped() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    reap()
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child, os.WNOHANG)

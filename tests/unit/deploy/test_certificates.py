@@ -123,3 +123,11 @@ def test_host_talks_to_its_own_certificate_and_to_no_other(
     if pinned is not None:
         (tmp_path / "tls.crt").write_text(pinned)
     assert service_http.ask_json("127.0.0.1", port, "/ready", tls=True) == answer
+
+
+def test_certificates_in_the_wrong_order_are_refused_with_the_place_of_the_right_one() -> None:
+    others = [pair()[0] for _ in range(2)]
+    assert certificates.problems(CERTIFICATE + others[0], KEY, now=NOW) == []
+    (problem,) = certificates.problems("".join([*others, CERTIFICATE]), KEY, now=NOW)
+    assert problem.startswith("katago_mcp_tls_certificate has its certificates in the wrong order")
+    assert "it is number 3 of 3. Put it first" in problem

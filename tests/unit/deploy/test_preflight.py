@@ -51,6 +51,7 @@ def host() -> dict[str, Any]:
         "memory_mb": 4096,
         "disk_free_mb": {"/opt": 5000, "/var": 5000},
         "disk_obstacles": [],
+        "closed_directories": [],
         "lacks": ["engine", "network"],
         "gpu": False,
         "gpu_vendor": None,
@@ -86,9 +87,17 @@ def test_valid_inputs_and_a_suitable_host_have_no_problem() -> None:
         ("katago_mcp_allowed_hosts", [], "katago_mcp_allowed_hosts is empty"),
         ("katago_mcp_allowed_clients", ["localhost"], "only allows the host itself"),
         ("katago_mcp_allowed_clients", ["10.20.0.0/16", "offices"], "has 'offices'"),
+        ("katago_mcp_trusted_proxies", ["10.20.0.0/16", "balancer-1"], "has 'balancer-1'; it must be an IP"),
+        ("katago_mcp_trusted_proxies", ["10.20.0.1/16"], "without host bits"),
         ("katago_mcp_tokens", [], "katago_mcp_tokens is empty"),
         ("katago_mcp_tokens", "hunter2", "must be a list"),
         ("katago_mcp_tokens", ["hunter2"], "katago_mcp_tokens[0] must be a mapping"),
+        (
+            "katago_asset_host",
+            "nowhere",
+            "katago_asset_host is 'nowhere', which is no host of the group katago",
+        ),
+        ("katago_asset_mirror", "ftp://m/x", "katago_asset_mirror is 'ftp://m/x'"),
         ("katago_mcp_session_key", "0123456789abcdef", "katago_mcp_session_key has 16 characters"),
         ("katago_mcp_session_key", "a" * 40, "katago_mcp_session_key is a placeholder"),
         ("katago_mcp_session_key", f"{TOKEN * 2}\nshort\n", "session_key, line 2, has 5 characters"),
@@ -203,6 +212,10 @@ def test_loopback_needs_no_token_and_no_names() -> None:
         (
             {"disk_obstacles": ["/opt cannot be written: no"]},
             "/opt cannot be written: no. Repair the disk first.",
+        ),
+        (
+            {"closed_directories": ["/opt has mode 0750 and belongs to user 0"]},
+            "cannot reach its files below it. Run on the host: chmod o+x /opt",
         ),
         (
             {"listeners": [{"address": "10.1.1.1", "port": 8080, "error": "Cannot assign"}]},

@@ -318,6 +318,34 @@ def run(host: Host) -> dict[str, Any]:
     return host.run(None, {"inventory_hostname": "katago-1"})
 
 
+GROUPS = {"katago": ["katago-1", "both"], "load_balancer": ["lb-1", "both"]}
+
+
+@pytest.mark.parametrize(
+    ("host", "parts"),
+    [
+        ("katago-1", ["host", "service"]),
+        ("lb-1", ["host", "load_balancer"]),
+        ("both", ["host", "service", "load_balancer"]),
+    ],
+)
+def test_items_are_those_of_the_hosts_groups(tmp_path: Path, host: str, parts: list[items.Part]) -> None:
+    requested: list[Any] = []
+
+    class Asked(Host):
+        def _execute_module(self, **request: Any) -> dict[str, Any]:
+            requested.append(request["module_args"])
+            return super()._execute_module()
+
+    Asked(tmp_path, answer("hot")).run(None, {"inventory_hostname": host, "groups": GROUPS})
+    assert requested == [{"tier": "hot", "parts": parts}]
+    (manifest,) = tmp_path.rglob("manifest.jsonl")
+    expected = json.loads(manifest.read_text().splitlines()[0])["entry"]
+    assert items.names("hot", of_parts=parts) in expected.values()
+    assert ("haproxy-servers.csv" in items.names("hot", of_parts=parts)) == ("load_balancer" in parts)
+    assert ("metrics.txt" in items.names("hot", of_parts=parts)) == ("service" in parts)
+
+
 def test_both_tiers_are_kept_and_verified(tmp_path: Path) -> None:
     result = run(Host(tmp_path, answer("hot"), answer("full"), tier="full"))
     assert result["complete"]
@@ -339,7 +367,7 @@ def test_hot_tier_is_stored_before_the_host_dies(tmp_path: Path) -> None:
     (directory,) = verification.kept_below(tmp_path / "records" / "evidence")
     finding = bundle.verify(directory, [verification.keys_beside(directory)])
     assert finding.problems == []
-    assert finding.items == len(items.of("hot"))
+    assert finding.items == len(items.names("hot"))
     assert finding.absent == items.names("full")
     assert "it is gone" in finding.why
 

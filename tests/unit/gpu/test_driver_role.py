@@ -14,23 +14,12 @@ import pytest
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 
-ROOT = Path(__file__).resolve().parents[3]
+from tests.stubs import LOCAL, ROOT, Stubs
+
 DRIVER = tuple(
     f"gpu_driver_{step}" for step in ("plan", "record", "install", "load", "verify", "restore", "finish")
 )
 STUBBED = (*DRIVER, "gpu_query", "service_restart", "service_start_check", "service_info")
-MODULE = """\
-#!/usr/bin/python
-# WANT_JSON
-import json, pathlib, sys
-parameters = json.loads(pathlib.Path(sys.argv[1]).read_text())
-state = parameters.get("state") or ""
-called = {name!r} + (f".{{state}}" if state else "")
-log, answers = pathlib.Path({log!r}), json.loads(pathlib.Path({answers!r}).read_text())
-with log.open("a") as lines:
-    lines.write(json.dumps([called, parameters]) + "\\n")
-print(json.dumps({{"changed": False, **answers.get(called, {{}})}}))
-"""
 PLAN = {
     "acts": True,
     "stops_service": True,
@@ -48,69 +37,31 @@ HEALTHY: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-class Host:
-    """This machine with the role and stub modules that only return answers."""
+class Host(Stubs):
+    """This machine with the role."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root
-        self.log, self.answers = root / "log", root / "answers.json"
-        fleet = root / "ansible_collections/katago/fleet"
-        (fleet / "plugins/modules").mkdir(parents=True)
-        (fleet / "roles/validate/tasks").mkdir(parents=True)
-        (fleet / "roles/validate/tasks/main.yml").write_text(
-            "- ansible.builtin.set_fact:\n"
-            "    validate_result: {release: one, lowered: '', changed_files: ''}\n"
+        validated = {"release": "one", "lowered": "", "changed_files": ""}
+        super().__init__(
+            root, STUBBED, {"validate": [{"ansible.builtin.set_fact": {"validate_result": validated}}]}
         )
-        for kind in ("plugins", "plugins/modules", "roles"):
-            for path in (ROOT / kind).iterdir():
-                link = fleet / kind / path.name
-                if not link.exists() and not (kind == "plugins/modules" and path.stem in STUBBED):
-                    link.symlink_to(path)
-        for name in STUBBED:
-            text = MODULE.format(name=name, log=str(self.log), answers=str(self.answers))
-            (fleet / f"plugins/modules/{name}.py").write_text(text)
 
     def run(self, *arguments: str, **answers: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
         """Run the role. `answers` override the modules' answers on a healthy host."""
-        self.log.write_text("")
         overrides = {name.replace("__", "."): answer for name, answer in answers.items()}
-        self.answers.write_text(json.dumps({**HEALTHY, **overrides}))
-        play = {
-            "hosts": "localhost",
-            "connection": "local",
-            "gather_facts": False,
-            "vars": {"ansible_python_interpreter": sys.executable},
-            "tasks": [{"ansible.builtin.include_role": {"name": "katago.fleet.gpu_driver"}}],
-        }
-        path = self.root / "play.yml"
-        path.write_text(json.dumps([play]))
-        command = [sys.executable, "-m", "ansible", "playbook", "--inventory=localhost,", str(path)]
-        environment = {
-            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-            "ANSIBLE_COLLECTIONS_PATH": str(self.root),
-            "ANSIBLE_LOCAL_TEMP": str(self.root / "tmp"),
-        }
-        return subprocess.run(
-            [*command, *arguments],
-            cwd=ROOT,
-            env={**os.environ, **environment},
-            capture_output=True,
-            text=True,
-            check=False,
+        return self.play(
+            {"all": {"hosts": {"localhost": LOCAL}}},
+            {
+                "hosts": "localhost",
+                "tasks": [{"ansible.builtin.include_role": {"name": "katago.fleet.gpu_driver"}}],
+            },
+            {name: [answer] for name, answer in {**HEALTHY, **overrides}.items()},
+            *arguments,
         )
-
-    def calls(self) -> list[tuple[str, dict[str, Any]]]:
-        """The names and parameters of the modules that ran."""
-        calls = map(json.loads, self.log.read_text().splitlines())
-        return [(name, parameters) for name, parameters in calls]
 
     def steps(self) -> list[str]:
         """The names of the modules that ran, without service_info."""
-        return [name.removeprefix("gpu_driver_") for name, _ in self.calls() if name != "service_info"]
-
-    def parameters(self, name: str) -> dict[str, Any]:
-        """The parameters of a module that ran."""
-        return next(parameters for called, parameters in self.calls() if called == name)
+        return [name.removeprefix("gpu_driver_") for name in super().steps() if name != "service_info"]
 
 
 @pytest.fixture

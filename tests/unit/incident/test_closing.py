@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.incident.state import
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import closing, planner, request
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import runs
+from tests import stubs
 
 NOW = datetime(2026, 1, 31, 9, 0, tzinfo=UTC)
 OPENED = "2026-01-31T08:00:00Z"
@@ -158,12 +158,16 @@ def test_no_change_is_missed_in_records_without_a_run(events: list[dict[str, Any
     assert found == ({"a": (f"2026-01-31T{at}:00Z", "restart")} if at else {})
 
 
-def action_of(plugin: Any, tmp_path: Path, **arguments: str) -> Any:
+def action_of(plugin: Any, tmp_path: Path, **arguments: Any) -> Any:
     """An action plugin on this machine, without a connection."""
-    given = {"records_dir": str(tmp_path), "incident": "i-1", "procedure": "restart", "who": "a", **arguments}
-    task = SimpleNamespace(args=given, async_val=0, check_mode=False)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=""))
-    return plugin.ActionModule(task, connection, None, None, None, None)
+    given: dict[str, Any] = {
+        "records_dir": str(tmp_path),
+        "incident": "i-1",
+        "procedure": "restart",
+        "who": "a",
+        **arguments,
+    }
+    return stubs.action_of(plugin, **given)
 
 
 def test_every_start_and_result_names_its_run(tmp_path: Path) -> None:
@@ -191,6 +195,22 @@ def test_host_that_a_procedure_changed_belongs_to_the_incident() -> None:
 
 def test_incident_without_hosts_needs_no_watch() -> None:
     assert closing.unmet(incident(), [procedure(10, "refused"), procedure(11, "ok", name="evidence")]) == []
+
+
+def test_load_balancers_have_no_watch() -> None:
+    events = [procedure(10, "changed", "lb-1", name="load_balancer"), verdict(36)]
+    there = incident("a", "lb-1")
+    assert closing.unmet(there, events, {"lb-1"}) == []
+    assert closing.unmet(there, events) == ["lb-1 was not watched"]
+    known = planner.PlanContext(
+        now=NOW,
+        who="anna",
+        all={"i-1": there},
+        timelines={"i-1": events},
+        unwatched=frozenset({"lb-1"}),
+    )
+    (event,) = planner.plan(request.parse("close", {"resolution": "so"}), known).events
+    assert "without_watch" not in event
 
 
 def plan(there: Incident, events: list[dict[str, Any]], **given: Any) -> planner.Plan:

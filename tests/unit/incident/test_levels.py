@@ -52,9 +52,10 @@ class Record:
         return folded
 
     def open(self, hosts: dict[str, list[tuple[str, str]]], **inputs: Any) -> state.Incident:
-        """Record an alert with the report of a triage."""
+        """Record an alert with the report of a triage. Hosts named `lb-N` are load balancers."""
         known = {self.incident.id: self.incident} if self.lines else {}
-        context = planner.PlanContext(now=NOW, who="anna", all=known, report=report(hosts))
+        proxies = frozenset({"lb-1", "lb-2"})
+        context = planner.PlanContext(now=NOW, who="anna", all=known, report=report(hosts), unwatched=proxies)
         for event in planner.plan(incident_request.parse("open", {"alert": "a", **inputs}), context).events:
             line = {"at": "2026-11-24T08:00:00Z", "who": "anna", **event}
             self.lines += json.dumps(line).encode() + b"\n"
@@ -86,6 +87,16 @@ class Record:
             {"katago-1": [("P0", "breach")], "katago-2": [("P0", "breach"), ("P0", "unit")]},
             "The service may be compromised on 1 of 2 hosts (katago-1), is down on 1 (katago-2)",
         ),
+        ({"katago-1": [], "lb-1": [("P0", "haproxy")]}, "The load balancer lb-1 is down"),
+        (
+            {"katago-1": [("P2", "unit")], "katago-2": [], "lb-1": [("P1", "haproxy")], "lb-2": []},
+            "The service is partly degraded on 1 of 2 hosts (katago-1);"
+            " the load balancer lb-1 is severely degraded",
+        ),
+        (
+            {"katago-1": [], "lb-1": [("unknown", "reachable")], "lb-2": [("P3", "certificate")]},
+            "The load balancer lb-2 has minor problems; the load balancer lb-1 is in an unknown state",
+        ),
     ],
 )
 def test_impact_names_each_level_with_its_own_hosts(
@@ -103,6 +114,20 @@ def test_every_message_names_each_level_with_its_own_hosts() -> None:
     incident.resolved_at = incident.closed_at = "2026-11-24T08:30:00Z"
     text = messages.stand_down(incident, [], SETTING).text
     assert "3 of 3 hosts: P0 on katago-1, P2 on katago-3, P3 on katago-2)" in text
+
+
+def test_load_balancers_are_counted_apart_from_hosts() -> None:
+    record = Record()
+    incident = record.open({"katago-1": [], "katago-2": [], "lb-1": [("P1", "haproxy")], "lb-2": []})
+    assert messages.hosts_text(incident) == "1 of 2 load balancers"
+    incident = record.open({"katago-1": [("P2", "unit")], "katago-2": [], "lb-1": [], "lb-2": []})
+    assert messages.hosts_text(incident) == (
+        "1 of 2 hosts and 1 of 2 load balancers: P1 on lb-1, P2 on katago-1"
+    )
+    assert incident.impact == (
+        "The service is partly degraded on 1 of 2 hosts (katago-1);"
+        " the load balancer lb-1 is severely degraded"
+    )
 
 
 def test_level_of_a_host_is_its_worst_and_a_measured_one_stays() -> None:

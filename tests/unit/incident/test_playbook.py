@@ -45,6 +45,7 @@ class Control:
             # The module needs a real host.
             "incident_reminder_host": "",
         }
+        self.load_balancers: dict[str, Any] = {}
         self.report = directory / "triage.json"
         self.report.write_text(json.dumps(REPORT))
 
@@ -53,6 +54,7 @@ class Control:
         gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
         inventory = {
             "katago": {"hosts": {"katago-1": {}, "katago-2": {}}, "vars": self.variables},
+            "load_balancer": {"hosts": self.load_balancers},
             "others": {"hosts": {"gone": gone}},
         }
         path = self.directory / "inventory.yml"
@@ -194,8 +196,12 @@ def test_missing_lead_blocks_the_message_but_not_the_record(control: Control, tm
     ("title", "words"),
     [
         ("Status of katago-1", "it names the host katago-1"),
-        ("GPU at 10.0.0.7", "it contains the jargon word 'GPU'; it contains the address 10.0.0.7"),
-        (" ", "it is empty"),
+        pytest.param(
+            "GPU at 10.0.0.7",
+            "it contains the jargon word 'GPU'; it contains the address 10.0.0.7",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(" ", "it is empty", marks=pytest.mark.long),
     ],
 )
 def test_title_that_must_not_be_published_blocks_the_page(
@@ -356,6 +362,29 @@ def test_unreachable_reminder_host_is_reported_at_the_end(control: Control) -> N
     assert [line["event"] for line in control.lines()] == ["opened"]
 
 
+def test_load_balancers_are_measured_and_recorded_apart_from_hosts(control: Control) -> None:
+    gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_connection": "ssh"}
+    control.variables |= gone
+    control.load_balancers = {"lb-1": gone}
+    run = control.incident(do="open", lead="Anna")
+    assert run.returncode == 0, run.stdout + run.stderr
+    (opened,) = control.lines()
+    assert (opened["severity"], opened["load_balancers"]) == ("P1", ["lb-1"])
+    assert opened["levels"] == dict.fromkeys(("katago-1", "katago-2", "lb-1"), "unknown")
+    assert opened["impact"] == (
+        "The service is in an unknown state on 2 of 2 hosts (katago-1, katago-2);"
+        " the load balancer lb-1 is in an unknown state"
+    )
+
+
+def test_incident_is_not_opened_for_a_load_balancer_alone(control: Control) -> None:
+    control.load_balancers = {"lb-1": {"ansible_connection": "local"}}
+    run = control.incident("-l", "lb-1", do="open", lead="Anna")
+    assert run.returncode == 1
+    assert "-l lb-1 selects no host of the group katago" in run.stdout + run.stderr
+    assert control.lines() == []
+
+
 def test_simultaneous_alerts_make_one_incident(control: Control) -> None:
     with ThreadPoolExecutor(3) as pool:
         runs = list(pool.map(lambda _: control.open(lead="Anna"), range(3)))
@@ -367,24 +396,24 @@ TASKS = """
 - name: Any procedure
   hosts: katago
   gather_facts: false
-  vars: {canary: "%s"}
+  vars: {planted: "%s"}
   tasks:
-    - name: Check {{ canary }}
-      ansible.builtin.debug: {msg: "{{ canary }}"}
+    - name: Check {{ planted }}
+      ansible.builtin.debug: {msg: "{{ planted }}"}
     - name: Change something
-      ansible.builtin.command: echo {{ canary }}
+      ansible.builtin.command: echo {{ planted }}
       changed_when: true
     - name: Hide the output
-      ansible.builtin.debug: {msg: "{{ canary }}"}
+      ansible.builtin.debug: {msg: "{{ planted }}"}
       no_log: true
     - name: Skip this task
-      ansible.builtin.debug: {msg: "{{ canary }}"}
+      ansible.builtin.debug: {msg: "{{ planted }}"}
       when: false
     - name: Ignore the failure
-      ansible.builtin.fail: {msg: "{{ canary }}"}
+      ansible.builtin.fail: {msg: "{{ planted }}"}
       ignore_errors: true
     - name: Fail on one host
-      ansible.builtin.fail: {msg: "{{ canary }}"}
+      ansible.builtin.fail: {msg: "{{ planted }}"}
       when: inventory_hostname == "katago-2"
 """
 
@@ -398,13 +427,13 @@ def procedure(tmp_path: Path) -> Path:
 
 
 def test_every_task_result_is_in_the_timeline_without_secrets(control: Control, procedure: Path) -> None:
-    run = control.run(procedure, "-l", "katago-*", incident="i-1", canary=SECRET, force="true")
+    run = control.run(procedure, "-l", "katago-*", incident="i-1", planted=SECRET, force="true")
     assert run.returncode == 2
     lines = control.lines("timeline.jsonl", "i-1")
     found = {(line["host"], line["task"]): line["result"] for line in lines}
     for host in ("katago-1", "katago-2"):
         assert {task: result for (name, task), result in found.items() if name == host} == {
-            "Check {{ canary }}": "ok",
+            "Check {{ planted }}": "ok",
             "Change something": "changed",
             "Hide the output": "ok",
             "Skip this task": "skipped",
@@ -416,7 +445,7 @@ def test_every_task_result_is_in_the_timeline_without_secrets(control: Control, 
         assert set(line) == {"at", "who", "command", "host", "task", "action", "result"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line["at"])
         assert line["who"].count("@") == 1
-        for words in ("procedure.yml", "-l 'katago-*'", "-e incident=i-1", "-e force=true", "canary=***"):
+        for words in ("procedure.yml", "-l 'katago-*'", "-e incident=i-1", "-e force=true", "planted=***"):
             assert words in line["command"]
         assert SECRET not in json.dumps(line)
     (path,) = control.records.glob("incidents/i-1/timeline.jsonl")

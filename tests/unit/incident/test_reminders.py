@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
+from ansible_collections.katago.fleet.plugins.module_utils.common import unit_state
 from ansible_collections.katago.fleet.plugins.module_utils.incident import channels, reminder_timer, reminders
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state as incident_state
 from ansible_collections.katago.fleet.plugins.module_utils.incident.messages import Contact, Setting
@@ -213,6 +214,7 @@ class Systemd:
         monkeypatch.setattr(
             incident_reminders, "systemctl", lambda *words, **_: self.commands.append(" ".join(words))
         )
+        monkeypatch.setattr(unit_state, "is_timer_current", lambda *_: "enable --now" in str(self.commands))
 
 
 def test_timer_is_installed_with_the_first_incident_and_removed_with_the_last(
@@ -234,6 +236,19 @@ def test_timer_is_installed_with_the_first_incident_and_removed_with_the_last(
     assert not any(path.exists() for path in reminder_timer.units())
     assert f"disable --now {paths.REMINDER_TIMER}" in systemd.commands
     assert not incident_reminders.disarm(plans[1], check=False)
+
+
+def test_timer_that_a_killed_run_has_not_started_is_started_by_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemd = Systemd(tmp_path, monkeypatch)
+    plan = paths.INCIDENT_STATE / "i-1.json"
+    incident_reminders.arm(plan, "plan", SECRET, check=False)
+    systemd.commands.clear()
+    assert incident_reminders.arm(plan, "plan", SECRET, check=True)
+    assert incident_reminders.arm(plan, "plan", SECRET, check=False)
+    assert systemd.commands == ["daemon-reload", f"enable --now {paths.REMINDER_TIMER}"]
+    assert not incident_reminders.arm(plan, "plan", SECRET, check=False)
 
 
 def test_unit_passes_the_secrets_as_a_credential_and_is_hardened() -> None:

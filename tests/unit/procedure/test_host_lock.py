@@ -132,7 +132,7 @@ def test_guard_that_stays_taken_is_an_error_with_its_path(
             lambda: host_lock.take(BERTA, path, instead_of=ANNA),
             lambda: host_lock.release(ANNA.run, path),
         ):
-            with pytest.raises(TimeoutError, match=r"has held the lock's guard .*lock\.json\.guard"):
+            with pytest.raises(TimeoutError, match=r"locked it for 0 s; .* `fuser .*lock\.json\.guard`"):
                 step()
     assert host_lock.release(ANNA.run, path)
 
@@ -183,6 +183,14 @@ def test_refusal_shows_the_terminal_and_the_process_of_the_holder() -> None:
     assert "locked by anna@control (terminal pts/3, process 42) for restart" in message
     assert "That run is still active" in message
     assert "break_lock is anna@control, which is not the id of this lock." in message
+
+
+def test_refusal_says_that_the_host_repairs_itself() -> None:
+    own = Holder("self-healing@katago-1", "self_healing", "self-healing:5e1f00d1", ANNA.since, "5e1f00d1")
+    message = host_lock.refusal(own, 19, "unknown", "katago-1", [], "fleet restart --break-lock 5e1f00d1")
+    assert "katago-1 has been repairing itself since 2026-01-01T00:00:00Z (19 s ago)." in message
+    assert "journalctl --unit='katago-self-healing@*' --follow" in message
+    assert "ask self-healing@" not in message
 
 
 def test_lock_of_the_version_before_and_of_a_later_one_are_read(path: Path) -> None:

@@ -24,6 +24,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.procedure.security_mo
 from ansible_collections.katago.fleet.plugins.module_utils.watch import sampler, samples
 from ansible_collections.katago.fleet.plugins.modules import host_program, incident_reminders, watch
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
+from tests.stubs import module_result
 
 ROOT = Path(__file__).resolve().parents[3]
 MODE = Mode("2026-11-24T02:00:00Z", "anna@ops", "odd logins", "2026-11-24-1")
@@ -159,32 +160,12 @@ def test_backup_forgets_nothing_in_the_mode(tmp_path: Path, monkeypatch: pytest.
     assert messages == [f"No snapshot is removed: the host is in security mode {MODE}"]
 
 
-class EndedError(Exception):
-    """A module has returned its result."""
-
-
 def answered(
     monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, check: bool = False, **parameters: Any
 ) -> dict[str, Any]:
     """The result of a module on a host in the mode."""
-
-    class Module:
-        check_mode = check
-        params = parameters
-
-        def __init__(self, **_: Any) -> None:
-            self.answer: dict[str, Any] = {}
-
-        def exit_json(self, **answer: Any) -> None:
-            raise EndedError(answer)
-
-        fail_json = exit_json
-
     monkeypatch.setattr(security_mode, "standing", lambda *_: MODE)
-    monkeypatch.setattr(module, "AnsibleModule", Module)
-    with pytest.raises(EndedError) as ended:
-        module.main()
-    return dict(ended.value.args[0])
+    return module_result(monkeypatch, module, check=check, **parameters)
 
 
 TERMS = asdict(samples.Terms(minutes=15))

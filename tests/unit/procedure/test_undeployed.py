@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import pytest
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.katago.fleet.plugins.action import host_lock as host_lock_action
 from ansible_collections.katago.fleet.plugins.action import watch as watch_action
@@ -17,14 +16,10 @@ from ansible_collections.katago.fleet.plugins.module_utils.release import deploy
 from ansible_collections.katago.fleet.plugins.modules import host_lock, service_validate
 from ansible_collections.katago.fleet.plugins.plugin_utils.evidence import table
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
-from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments
+from tests.stubs import action_result, module_result
 
 NEVER = "katago-mcp is not deployed on this host"
 COMMAND = "ansible-playbook playbooks/deploy.yml -l katago-1"
-
-
-class EndedError(Exception):
-    """A module has returned its result."""
 
 
 @pytest.fixture
@@ -37,32 +32,6 @@ def bare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def answered(
-    monkeypatch: pytest.MonkeyPatch, module: ModuleType, *, check: bool = False, **parameters: Any
-) -> dict[str, Any]:
-    """The result of a module."""
-
-    class Module:
-        check_mode = check
-        params = parameters
-
-        def __init__(self, **_: Any) -> None:
-            self.warnings: list[str] = []
-
-        def warn(self, text: str) -> None:
-            self.warnings.append(text)
-
-        def exit_json(self, **answer: Any) -> None:
-            raise EndedError(answer)
-
-        fail_json = exit_json
-
-    monkeypatch.setattr(module, "AnsibleModule", Module)
-    with pytest.raises(EndedError) as ended:
-        module.main()
-    return dict(ended.value.args[0])
-
-
 def taken(monkeypatch: pytest.MonkeyPatch, procedure: str, *, check: bool = False) -> dict[str, Any]:
     claim = {
         "owner": "anna@control",
@@ -71,7 +40,7 @@ def taken(monkeypatch: pytest.MonkeyPatch, procedure: str, *, check: bool = Fals
         "going_on": False,
         "session": "",
     }
-    return answered(monkeypatch, host_lock, check=check, state="held", procedure=procedure, **claim)
+    return module_result(monkeypatch, host_lock, check=check, state="held", procedure=procedure, **claim)
 
 
 @pytest.mark.parametrize("procedure", sorted(deployed.NEEDS_RELEASE))
@@ -103,34 +72,27 @@ def test_check_mode_of_a_first_deployment_predicts_the_backup(
     assert taken(monkeypatch, "restart", check=True)["undeployed"] == NEVER
 
 
-def refused(monkeypatch: pytest.MonkeyPatch, action: Any, **task_arguments: Any) -> Any:
+def refused(monkeypatch: pytest.MonkeyPatch, plugin: ModuleType, **task_arguments: Any) -> Any:
     """The control node's result for a host that answers that it is not deployed."""
-    monkeypatch.setattr(ActionBase, "run", lambda *_: {})
-    monkeypatch.setattr(arguments, "check", lambda *_: None)
-    one = action.__new__(action)
-    one._task = SimpleNamespace(check_mode=False, args=task_arguments)
     answer = {"changed": False, "holder": None, "undeployed": NEVER, "present": True}
-    monkeypatch.setattr(one, "_execute_module", lambda **_: dict(answer))
-    return one.run(None, {"inventory_hostname": "katago-1"})
+    return action_result(monkeypatch, plugin, answer, **task_arguments)
 
 
 def test_refusal_of_the_lock_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = refused(
-        monkeypatch, host_lock_action.ActionModule, state="held", procedure="restart", who="anna"
-    )
+    result = refused(monkeypatch, host_lock_action, state="held", procedure="restart", who="anna")
     assert (result["failed"], result["refused"]) == (True, True)
     assert result["msg"] == deployed.refusal(NEVER, "katago-1")
     assert result["msg"].endswith(COMMAND)
 
 
 def test_refusal_of_a_watch_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
-    result = refused(monkeypatch, watch_action.ActionModule, minutes=15, who="anna")
+    result = refused(monkeypatch, watch_action, minutes=15, who="anna")
     assert (result["failed"], result["refused"]) == (True, True)
     assert f"NEXT: {COMMAND}" in watch_table.render({"katago-1": watch_table.read(result)})
 
 
 def test_validation_says_that_the_host_is_not_deployed(bare: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    answer = answered(monkeypatch, service_validate, release=None)
+    answer = module_result(monkeypatch, service_validate, release=None)
     assert answer["msg"] == f"There is nothing to validate: {NEVER}. Deploy one with playbooks/deploy.yml."
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils.release import catalogue, history
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import start_check
+from ansible_collections.katago.fleet.plugins.module_utils.service import start_check, switch
 from ansible_collections.katago.fleet.plugins.modules import release_switch
 from tests.unit.release.test_layout import built
 
@@ -48,8 +48,8 @@ def test_release_that_a_rollback_left_is_named_with_the_command_that_takes_it(
         switched(4, first, second, "rollback"),
         judged(4, first, "good"),
     ]
-    with pytest.raises(release_switch.SwitchError) as raised:
-        release_switch.last_validated(layout, records, first)
+    with pytest.raises(switch.SwitchError) as raised:
+        switch.last_validated(layout, records, first)
     assert str(raised.value).splitlines() == [
         "there is no earlier release that is validated and intact. On this host:",
         f"- {first}: current; validated on {DAY.format(4)}",
@@ -80,8 +80,8 @@ def test_damaged_and_incomplete_releases_are_named_and_not_proposed(
 
 def test_host_without_another_release_gets_no_command(layout: release_layout.Layout, tmp_path: Path) -> None:
     current = built(tmp_path, "{}").name
-    with pytest.raises(release_switch.SwitchError, match=r"current; never validated\nDeploy the inputs"):
-        release_switch.last_validated(layout, [], current)
+    with pytest.raises(switch.SwitchError, match=r"current; never validated\nDeploy the inputs"):
+        switch.last_validated(layout, [], current)
     assert catalogue.describe(release_layout.Layout(tmp_path / "nowhere"), [], None) == {}
 
 
@@ -94,7 +94,7 @@ def test_unknown_and_incomplete_releases_are_refused_with_what_there_is(
         (names[0], f"{names[0]} is incomplete; available releases: "),
     ):
         parameters = {"release": requested, "allow_rejected": False, "since": "9999"}
-        with pytest.raises(release_switch.SwitchError) as raised:
+        with pytest.raises(switch.SwitchError) as raised:
             release_switch.rollback_target(layout, [], parameters, names[1])
         assert problem in str(raised.value)
         assert f"{names[2]} (never validated)" in str(raised.value)
@@ -119,8 +119,8 @@ def test_release_with_which_the_service_would_not_start_is_refused_with_the_reas
     ]
     monkeypatch.setattr(start_check, "of_release", lambda *_: problems)
     directory = layout.release(names[0])
-    with pytest.raises(release_switch.SwitchError) as raised:
-        release_switch.require_start(directory, "")
+    with pytest.raises(switch.SwitchError) as raised:
+        switch.require_start(directory, "")
     assert str(raised.value).splitlines() == [
         f"the service would not start with {names[0]}:",
         "- server.port: must be a number",
@@ -129,4 +129,4 @@ def test_release_with_which_the_service_would_not_start_is_refused_with_the_reas
         f"Repair: {start_check.REPAIR_PORT}",
     ]
     problems.clear()
-    release_switch.require_start(directory, "")
+    switch.require_start(directory, "")

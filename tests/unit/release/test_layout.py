@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest
-from ansible_collections.katago.fleet.plugins.module_utils.release import history
+from ansible_collections.katago.fleet.plugins.module_utils.release import history, pruning
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
+from ansible_collections.katago.fleet.plugins.module_utils.service import switch
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts, rules
-from ansible_collections.katago.fleet.plugins.modules import release_prune, release_switch
+from ansible_collections.katago.fleet.plugins.modules import release_switch
 
 
 def built(root: Path, config: str) -> Path:
@@ -100,12 +101,12 @@ def test_release_with_a_changed_manifest_is_no_rollback_target(
         history.Record("2026-01-01T00:00:00Z", "anna", name, None, "validated", "good")
         for name in (release.name, newer.name)
     ]
-    assert release_switch.last_validated(layout, records, None) == newer.name
+    assert switch.last_validated(layout, records, None) == newer.name
     change(newer)
-    assert release_switch.last_validated(layout, records, None) == release.name
+    assert switch.last_validated(layout, records, None) == release.name
     change(release)
-    with pytest.raises(release_switch.SwitchError, match="no earlier release that is validated and intact"):
-        release_switch.last_validated(layout, records, None)
+    with pytest.raises(switch.SwitchError, match="no earlier release that is validated and intact"):
+        switch.last_validated(layout, records, None)
 
 
 def test_rollback_that_was_killed_after_its_release_failed_continues_with_the_return(
@@ -124,7 +125,7 @@ def test_rollback_that_was_killed_after_its_release_failed_continues_with_the_re
         for name in (release_switch.LAST_GOOD, bad):
             parameters = {"release": name, "allow_rejected": False, "since": at}
             assert release_switch.rollback_target(layout, records, parameters, current) == (good, bad)
-        with pytest.raises(release_switch.SwitchError, match="was rejected on"):
+        with pytest.raises(switch.SwitchError, match="was rejected on"):
             release_switch.rollback_target(
                 layout, records, {"release": bad, "allow_rejected": False, "since": later}, current
             )
@@ -150,9 +151,9 @@ def test_dependencies_of_a_release_are_unknown_if_its_manifest_was_changed(
     tmp_path: Path, release: Path, change: Callable[[Path], None]
 ) -> None:
     layout = release_layout.Layout(tmp_path)
-    assert release_prune.needed(layout, [release.name]) == {tmp_path / "engine", tmp_path / "net.bin.gz"}
+    assert pruning.needed(layout, [release.name]) == {tmp_path / "engine", tmp_path / "net.bin.gz"}
     change(release)
-    assert release_prune.needed(layout, [release.name]) is None
+    assert pruning.needed(layout, [release.name]) is None
 
 
 def test_file_that_cannot_be_read_is_damage(release: Path, monkeypatch: pytest.MonkeyPatch) -> None:

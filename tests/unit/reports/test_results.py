@@ -18,7 +18,8 @@ VERDICT = triage_verdict.as_dict(triage_verdict.unreachable("so", now=NOW))
 
 def gathered(**results: Any) -> triage_reports.Report:
     hosts = {host: {"triage_result": result} for host, result in results.items()}
-    return triage_reports.gather({"hostvars": hosts, "ansible_play_hosts_all": [*hosts]}, NOW, breach=False)
+    variables = {"hostvars": hosts, "ansible_play_hosts_all": [*hosts], "groups": {}}
+    return triage_reports.gather(variables, NOW, breach=False)
 
 
 def test_report_has_the_unchanged_facts_of_each_host() -> None:

@@ -57,7 +57,7 @@ def test_address_is_found_behind_sudo_which_removes_it() -> None:
 def test_process_and_terminal_are_named() -> None:
     pid, terminal = pty.fork()
     if not pid:
-        os.execv("/bin/sh", ["sh", "-c", "echo ready; exec sleep 60"])  # noqa: S606
+        os.execv("/bin/sh", ["sh", "-c", "echo ready; exec sleep 60"])  # noqa: S606 - the words are fixed
     try:
         assert os.read(terminal, 5) == b"ready"
         name = Path(f"/proc/{pid}/fd/0").readlink().relative_to("/dev")

@@ -172,3 +172,44 @@ def test_bash_completes_procedures_and_options(typed: list[str], expected: set[s
         check=True,
     )
     assert set(completed.stdout.split()) == expected
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ["--triage-json", "PATH"],
+        ["--triage-json=PATH"],
+        ["-e", "triage_json=PATH"],
+        ["-etriage_json=PATH"],
+        ["--extra-vars", "triage_fail_on=P1 triage_json='PATH'"],
+        ["--extra-vars=triage_json=PATH"],
+        ["-e", '{"triage_json": "PATH"}'],
+        ["-e", "triage_json=other.json", "-e", "triage_json=PATH"],
+    ],
+    ids=" ".join,
+)
+def test_old_report_of_triage_has_no_verdict_if_ansible_refuses_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: list[str]
+) -> None:
+    monkeypatch.setattr(fleet_command, "_become", lambda *_, **__: 1)
+    path = tmp_path / "report.json"
+    path.write_text('{"verdict": "healthy"}')
+    arguments = [word.replace("PATH", str(path)) for word in form]
+    assert fleet_command.main(["triage", "-l", "nobody", *arguments]) == 1
+    assert json.loads(path.read_text())["verdict"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--list-hosts"], ["--syntax-check"], ["-e", "triage_json=none.json"], ["-e", "{"]]
+)
+def test_report_of_triage_is_kept_if_no_triage_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setattr(fleet_command, "_become", lambda *_, **__: 0)
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "report.json"
+    path.write_text('{"verdict": "healthy"}')
+    named = ["-e", f"triage_json={path}"] if arguments[0].startswith("--") else []
+    fleet_command.main(["triage", *named, *arguments])
+    assert json.loads(path.read_text())["verdict"] == "healthy"
+    assert not (tmp_path / "none.json").exists()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,6 +121,83 @@ def test_limit_that_selects_no_host_of_the_fleet_is_refused(limit: str, contacts
         fleet_hosts.pattern(GROUPS, limit, [], contacts=contacts)
 
 
+def test_procedure_of_load_balancers_works_on_their_group() -> None:
+    groups = {**GROUPS, "load_balancer": ["lb"]}
+    assert fleet_hosts.pattern(groups, "lb", [], contacts=True, group="load_balancer") == "load_balancer"
+    with pytest.raises(fleet_hosts.NoHostError, match="selects no host of the group load_balancer"):
+        fleet_hosts.pattern(groups, "katago-1", [], contacts=True, group="load_balancer")
+
+
+@pytest.mark.parametrize("limit", [None, "lb", "katago-1"])
+def test_procedure_of_all_hosts_works_on_both_groups(limit: str | None) -> None:
+    groups = {**GROUPS, "load_balancer": ["lb"]}
+    assert fleet_hosts.pattern(groups, limit, [], contacts=True, also=["load_balancer"]) == (
+        "katago:load_balancer"
+    )
+    with pytest.raises(fleet_hosts.NoHostError, match="no host of the group load_balancer, which has lb, or"):
+        fleet_hosts.pattern(groups, "nobody", [], contacts=True, also=["load_balancer"])
+
+
+def test_limit_to_other_groups_is_refused_if_the_procedure_needs_its_own() -> None:
+    groups = {**GROUPS, "load_balancer": ["lb"]}
+    pattern = partial(fleet_hosts.pattern, groups, sources=[], contacts=True, also=["load_balancer"])
+    assert pattern("katago-1", alone=False) == pattern(None, alone=False) == "katago:load_balancer"
+    with pytest.raises(fleet_hosts.NoHostError, match="-l lb selects no host of the group katago, which"):
+        pattern("lb", alone=False)
+
+
+def test_limit_may_select_only_hosts_of_a_later_play() -> None:
+    groups = {**GROUPS, "monitoring": ["mon-1"]}
+    pattern = partial(fleet_hosts.pattern, contacts=True, later=["monitoring"])
+    assert pattern(groups, "mon-1", []) == pattern(groups, None, []) == "katago"
+    with pytest.raises(fleet_hosts.NoHostError, match="-l mon-1 selects no host of the group katago"):
+        pattern(GROUPS, "mon-1", [])
+
+
+@pytest.mark.parametrize("playbook", ["healing_pause", "healing_resume"])
+def test_healing_of_the_fleet_is_paused_and_resumed_alone(tmp_path: Path, playbook: str) -> None:
+    inventory = {"katago": local("katago-1"), "monitoring": local("mon-1")}
+    done = run(tmp_path, playbook, inventory, "-l", "mon-1", "-e", f"katago_records_dir={tmp_path}")
+    # Without a reason the procedure refuses, but it has the host.
+    assert "selects no host" not in output(done)
+    assert done.returncode != 0 and "needs -e why" in output(done)
+
+
+def test_host_of_both_groups_is_not_only_a_load_balancer() -> None:
+    groups = {"katago": ["a", "b"], "load_balancer": ["b", "lb"]}
+    assert fleet_hosts.only_load_balancers(groups) == {"lb"}
+    assert fleet_hosts.only_load_balancers({}) == frozenset()
+
+
+def test_group_of_load_balancers_may_be_missing() -> None:
+    assert fleet_hosts.pattern(GROUPS, None, [], contacts=True, also=["load_balancer"]) == "katago"
+    with pytest.raises(fleet_hosts.NoHostError, match="-l lb selects no host of the group katago"):
+        fleet_hosts.pattern(GROUPS, "lb", [], contacts=True, also=["load_balancer"])
+
+
+def test_procedure_of_several_groups_works_on_those_that_exist() -> None:
+    groups = {**GROUPS, "monitoring": ["mon-1"]}
+    also = ["katago", "load_balancer"]
+    pattern = partial(fleet_hosts.pattern, contacts=True, group="monitoring", also=also)
+    assert pattern(groups, None, []) == "monitoring:katago"
+    assert pattern(groups, "katago-1", []) == "monitoring:katago"
+    with pytest.raises(fleet_hosts.NoHostError, match="or of the group monitoring, which has mon-1"):
+        pattern(groups, "lb", [])
+    with pytest.raises(fleet_hosts.NoHostError, match="has no host in the group monitoring"):
+        pattern(GROUPS, None, [])
+
+
+def test_missing_group_of_load_balancers_is_named_with_a_similar_one() -> None:
+    with pytest.raises(fleet_hosts.NoHostError) as raised:
+        groups = {**GROUPS, "load_balancers": ["lb"]}
+        fleet_hosts.pattern(groups, None, [], contacts=True, group="load_balancer")
+    message = str(raised.value)
+    assert "The inventory has no host in the group load_balancer" in message
+    assert "If load_balancers has the load balancers, rename it to load_balancer." in message
+    assert "katago is" not in message
+    assert "Put the hosts of the load balancers into load_balancer" in message
+
+
 @pytest.mark.parametrize("inventory", EMPTY)
 @pytest.mark.parametrize("playbook", ["incident_show", "report_actions"])
 def test_procedure_that_contacts_no_host_works_without_hosts(
@@ -195,3 +273,15 @@ def test_incident_is_not_opened_by_an_unfinished_report(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "has no verdict: The triage that started at" in output(done)
     assert not list(tmp_path.glob(".katago-records/incidents/*-*"))
+
+
+def test_hosts_with_a_variable_are_selected_and_nobody_without_one() -> None:
+    hostvars = {"katago-1": {"backup_repository": "/srv"}, "katago-2": {"backup_repository": ""}}
+    assert fleet_hosts.having("backup_repository", GROUPS, hostvars) == "katago-1"
+    assert fleet_hosts.having("other", GROUPS, hostvars) == "katago:!katago"
+
+
+def test_address_is_fleet_address_or_ansible_host_or_the_name() -> None:
+    assert fleet_hosts.address("a", {"fleet_address": "10.0.0.1", "ansible_host": "b"}) == "10.0.0.1"
+    assert fleet_hosts.address("a", {"fleet_address": "", "ansible_host": "b"}) == "b"
+    assert fleet_hosts.address("a", {}) == "a"

@@ -254,7 +254,8 @@ def reported(action: type, known: dict[str, Any], **arguments: object) -> dict[s
     """What a report's action says of a host that nothing is known of."""
     report: Any = object.__new__(action)
     report._task = SimpleNamespace(check_mode=False, args=arguments)
-    result: dict[str, Any] = report.run(None, {"ansible_play_hosts_all": ["a"], "hostvars": {"a": known}})
+    variables = {"ansible_play_hosts_all": ["a"], "hostvars": {"a": known}, "groups": {}}
+    result: dict[str, Any] = report.run(None, variables)
     return result
 
 

@@ -20,15 +20,37 @@ from ansible_collections.katago.fleet.plugins.modules import service_info
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import outcome
 
 PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
+CHECKS = {"katago.fleet.procedure_inputs", "katago.fleet.host_selection", "ansible.builtin.assert"}
 WITHOUT_EVIDENCE = {
     ("backup.yml", "Back up"): "reads what runs",
     ("baseline.yml", "Record the baseline"): "measures what runs",
-    ("deploy.yml", "Build the release, changing nothing that runs"): "builds beside what runs",
+    ("deploy.yml", "Build the release"): "builds beside what runs",
+    ("fleet_healing.yml", "Create the key of the monitoring host"): "does not touch the service",
+    ("fleet_healing.yml", "Let the monitoring host log in"): "does not touch the service",
+    ("fleet_healing.yml", "Repair the fleet when alerts fire"): "does not touch the service",
+    ("load_balancer.yml", "Set up load balancers"): "reloads without losing a request",
+    ("monitoring.yml", "Run Prometheus, Alertmanager and the prober"): "does not touch the service",
+    ("monitoring.yml", "Serve the metrics of every host"): "does not touch the service",
+    ("replace_host.yml", "Rebuild the hosts"): "works only on a bare host",
+    ("rotation_in.yml", "Admit hosts to rotation"): "changes the load balancers only",
+    ("self_healing.yml", "Set up self-healing"): "sets a timer up that keeps evidence itself",
     ("site.yml", "Set up backups"): "sets a timer up that reads what runs",
 }
 """Plays that lock a host and do not keep its evidence first, and why they need not."""
 WITHOUT_LOCK = {
+    ("drill.yml", "Drill"): "refuses a host that is locked; the response to the drill takes the lock",
+    ("drill_abort.yml", "Abort drills"): "works while another procedure holds the lock",
+    ("drill_game_day.yml", "Game day"): "works on the control node",
+    ("drill_report.yml", "Report on drills"): "works on the control node",
+    ("drill_show.yml", "Show drills"): "works on the control node",
+    ("drill_tabletop.yml", "Tabletop drill"): "works on the control node",
     ("evidence.yml", "Evidence"): "reads",
+    ("fleet.yml", "Show the fleet"): "reads",
+    ("healing_pause.yml", "Pause fleet healing"): "works while another procedure holds the lock",
+    ("healing_pause.yml", "Pause self-healing"): "works while another procedure holds the lock",
+    ("healing_resume.yml", "Resume fleet healing"): "works while another procedure holds the lock",
+    ("healing_resume.yml", "Resume self-healing"): "works while another procedure holds the lock",
+    ("healing_show.yml", "Show self-healing"): "reads",
     ("incident.yml", "Name the playbook that replaced this one"): "refuses",
     ("incident_close.yml", "Close the incident"): "sets a timer of its own",
     ("incident_deliver.yml", "Deliver messages"): "sets a timer of its own",
@@ -37,10 +59,17 @@ WITHOUT_LOCK = {
     ("incident_open.yml", "Open the incident"): "sets a timer of its own",
     ("incident_show.yml", "Show incidents"): "works on the control node",
     ("incident_update.yml", "Update the incident"): "sets a timer of its own",
+    ("load.yml", "Generate load"): "works on the control node",
+    ("replace_host.yml", "Check the hosts and find those with a GPU"): "reads",
     ("report.yml", "Name the playbook that replaced this one"): "refuses",
     ("report_actions.yml", "Report overdue action items"): "works on the control node",
     ("report_quarter.yml", "Report on a quarter"): "works on the control node",
     ("review.yml", "Review"): "works on the control node",
+    ("rollback.yml", "Find the rollback targets"): "reads",
+    ("rollout.yml", "Compare the canary with the others"): "reads",
+    ("rollout.yml", "Plan the rollout"): "works on the control node",
+    ("rotation_out.yml", "Take hosts out of rotation"): "changes the load balancers only",
+    ("rotation_show.yml", "Show the rotation"): "reads",
     ("security.yml", "Name the playbook that replaced this one"): "refuses",
     ("security_show.yml", "Show security mode"): "reads",
     ("site.yml", "Check every host and find those with a GPU"): "reads",
@@ -122,6 +151,19 @@ def test_host_that_was_ended_by_another_ones_failure_says_so() -> None:
     assert outcome.explanation(None, RUNNING, "").splitlines()[0] == "Ended, since another host failed."
 
 
+@pytest.mark.parametrize(
+    ("state", "words"),
+    [
+        ({"installed": False, "load_balancer": "active"}, "HAProxy is active."),
+        ({"installed": False, "load_balancer": None}, "The host does not have the service."),
+        ({"installed": True, "load_balancer": "failed"}, "HAProxy is failed. The service is inactive."),
+    ],
+)
+def test_state_of_a_load_balancer_is_that_of_haproxy(state: dict[str, Any], words: str) -> None:
+    nothing = {"unit": "inactive", "current": None, "running": None, "ready": None, "reason": None}
+    assert outcome.left({**nothing, **state}) == words
+
+
 def test_state_that_cannot_be_seen_is_not_made_up() -> None:
     assert "cannot be seen: no bus" in outcome.left({"unit": None, "reason": "no bus"})
 
@@ -156,7 +198,7 @@ def test_control_group_that_ends_while_it_is_looked_at_is_empty(
 
 def plays() -> Iterator[tuple[str, Mapping[str, Any]]]:
     """All plays with the names of their playbooks, but those that only import another playbook."""
-    for path in sorted(PLAYBOOKS.glob("*.yml")):
+    for path in sorted([*PLAYBOOKS.glob("*.yml"), *PLAYBOOKS.glob("plays/*.yml")]):
         for play in yaml.safe_load(path.read_text()):
             if "hosts" in play:
                 yield path.name, play
@@ -174,7 +216,7 @@ def test_every_play_that_changes_a_host_keeps_its_evidence_before_anything_else(
             continue
         # Nothing but checks comes before the frame, which locks the host and keeps the evidence first.
         for task in before:
-            assert task.keys() & {"katago.fleet.procedure_inputs", "ansible.builtin.assert"}, name
+            assert task.keys() & CHECKS, name
         if play["vars"].get("procedure_evidence_tier") == "none":
             without_evidence.add(name)
     assert without_evidence == set(WITHOUT_EVIDENCE)

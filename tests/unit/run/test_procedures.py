@@ -15,11 +15,22 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments,
 
 ROOT = Path(__file__).resolve().parents[3]
 PLAYBOOKS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / "playbooks").glob("*.yml")}
+PLAYS = {
+    f"plays/{path.name}": yaml.safe_load(path.read_text())
+    for path in (ROOT / "playbooks" / "plays").glob("*.yml")
+}
+"""Plays that several playbooks import."""
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 
 
 def tasks_of(plays: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [task for play in plays for task in play.get("tasks", [])]
+    return [task for play in with_imported(plays) for task in play.get("tasks", [])]
+
+
+def with_imported(plays: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for play in plays:
+        yield play
+        yield from PLAYS.get(play.get("ansible.builtin.import_playbook", ""), [])
 
 
 def test_every_playbook_is_a_procedure_or_names_those_that_replaced_it() -> None:
@@ -33,7 +44,8 @@ def test_playbook_checks_its_inputs_before_anything_else(name: str) -> None:
     first = next(task for play in PLAYBOOKS[name] for task in play.get("tasks", []))
     assert first["name"] in ("Validate the operator's input", "Refuse")
     procedure = first["katago.fleet.procedure_inputs"]["procedure"]
-    (play,) = [play for play in PLAYBOOKS[name] if first in play.get("tasks", [])]
+    # A later play that -l may select alone checks them again.
+    play = next(play for play in PLAYBOOKS[name] if first in play.get("tasks", []))
     assert procedure in (name, "{{ procedure_name }}")
     assert play.get("vars", {}).get("procedure_name", name) == name
 
@@ -69,15 +81,39 @@ def test_locking_procedure_runs_in_the_frame_and_its_steps_exist(name: str) -> N
         for task in tasks_of(plays)
     )
     assert framed == (name in procedures.PROCEDURES and procedures.PROCEDURES[name].locks)
-    for play in plays:
-        for step in play.get("vars", {}).get("procedure_steps", []):
+    for play in with_imported(plays):
+        variables = play.get("vars", {})
+        steps = variables.get("rollout_steps", variables.get("procedure_steps", []))
+        for step in steps if isinstance(steps, list) else []:
             role = step["role"].rpartition(".")[2]
             assert (ROOT / "roles" / role / "tasks" / f"{step.get('tasks', 'main')}.yml").is_file()
 
 
+@pytest.mark.parametrize("name", sorted(procedures.PROCEDURES))
+def test_only_procedures_that_keep_evidence_can_be_run_without_it(name: str) -> None:
+    frame = {"name": "katago.fleet.procedure"}
+    keeps = any(
+        play["vars"].get("procedure_evidence_tier") != "none"
+        for play in with_imported(PLAYBOOKS[name])
+        if any(task.get("ansible.builtin.import_role") == frame for task in play.get("tasks", []))
+    )
+    imported = [procedures.inputs_of(each) for each in procedures.PROCEDURES[name].imports]
+    offered = any("without_evidence" in inputs for inputs in imported)
+    assert ("without_evidence" in procedures.inputs_of(name)) == (keeps or offered)
+
+
+def test_imported_plays_keep_their_own_variables() -> None:
+    """A variable that a playbook passes to imported plays would replace the one of a play."""
+    for name, plays in PLAYBOOKS.items():
+        for importing in plays:
+            imported = PLAYS.get(importing.get("ansible.builtin.import_playbook", ""), [])
+            own = {variable for play in imported for variable in play.get("vars", {})}
+            assert importing.get("vars", {}).keys() & own == set(), name
+
+
 def entry_points() -> Iterator[tuple[str, str]]:
     """Every entry point of a role that a playbook or another role uses."""
-    for path in (*ROOT.glob("playbooks/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")):
+    for path in (*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/tasks/*.yml")):
         text = path.read_text()
         for role, tasks in re.findall(r"\{name: katago\.fleet\.(\w+)(?:, tasks_from: (\w+))?\}", text):
             yield role, tasks or "main"
@@ -122,7 +158,7 @@ MAGIC = frozenset(
 def test_role_reads_only_declared_variables(role: str) -> None:
     """A bare word that is given with `-e` for one playbook must not reach a role of another one."""
     environment = Environment()  # noqa: S701 - nothing is rendered
-    known = {*variables.specs(ROOT / "roles"), *variables.PASSED, *MAGIC}
+    known = {*variables.specs(ROOT / "roles"), *variables.PASSED, *variables.OF_HOSTS, *MAGIC}
     paths = [
         path
         for folder in ("tasks", "defaults", "vars", "templates")
@@ -174,7 +210,11 @@ def module_tasks(tasks: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, A
 
 def test_tasks_pass_only_arguments_that_their_modules_have_and_all_required_ones() -> None:
     used = set()
-    for path in (*ROOT.glob("roles/*/tasks/*.yml"), *ROOT.glob("playbooks/*.yml")):
+    for path in (
+        *ROOT.glob("roles/*/tasks/*.yml"),
+        *ROOT.glob("playbooks/*.yml"),
+        *ROOT.glob("playbooks/plays/*.yml"),
+    ):
         content = yaml.safe_load(path.read_text())
         tasks = (
             [each for play in content for each in play.get("tasks", [])] if "hosts" in content[0] else content

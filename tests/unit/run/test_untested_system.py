@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ import yaml
 
 from ansible_collections.katago.fleet.plugins.action import procedure_event
 from ansible_collections.katago.fleet.plugins.plugin_utils.reports import watch_table
+from tests.stubs import action_result
 
 ROLE = Path(__file__).resolve().parents[3] / "roles" / "procedure"
 WARNING = "untested system: Ubuntu 24.04.3 LTS (ubuntu 24.04); tested: Debian 12 and 13"
@@ -40,33 +40,41 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
     return made
 
 
-def finish(tmp_path: Path, result: str, warning: str) -> dict[str, Any]:
+def finish(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, result: str, warning: str) -> dict[str, Any]:
     """Record the end of a procedure; its line in the timeline, and the summary for the operator."""
     arguments = {"records_dir": str(tmp_path), "incident": "i-1", "procedure": "deploy", "who": "anna"}
-    given = {**arguments, "result": result, "message": "Release 0.2.0 runs.", "warning": warning}
-    task = SimpleNamespace(args=given, async_val=0, check_mode=False)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir=""))
-    action: Any = procedure_event.ActionModule(task, connection, None, None, None, None)
-    made = action.run(None, {"inventory_hostname": "a"})
+    given: dict[str, Any] = {
+        **arguments,
+        "result": result,
+        "message": "Release 0.2.0 runs.",
+        "warning": warning,
+    }
+    made = action_result(monkeypatch, procedure_event, {}, {"inventory_hostname": "a"}, **given)
     line: dict[str, Any] = json.loads((tmp_path / "incidents/i-1/timeline.jsonl").read_text())
     return line | {"summary": made["summary"]}
 
 
-def test_outcome_and_timeline_have_the_warning(screen: Screen, tmp_path: Path) -> None:
-    line = finish(tmp_path, "changed", WARNING)
+def test_outcome_and_timeline_have_the_warning(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = finish(monkeypatch, tmp_path, "changed", WARNING)
     assert line["message"] == f"Release 0.2.0 runs. Warning: {WARNING}."
     assert line["summary"] == f"[a] deploy: changed. {line['message']}"
     assert screen.shown == []
 
 
-def test_failure_that_ansible_has_shown_is_followed_by_the_warning(screen: Screen, tmp_path: Path) -> None:
-    assert finish(tmp_path, "partial", WARNING)["message"].endswith(f"Warning: {WARNING}.")
+def test_failure_that_ansible_has_shown_is_followed_by_the_warning(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert finish(monkeypatch, tmp_path, "partial", WARNING)["message"].endswith(f"Warning: {WARNING}.")
     assert screen.shown == [f"[WARNING] [a] {WARNING}"]
 
 
 @pytest.mark.parametrize("result", ["changed", "partial"])
-def test_tested_system_is_not_mentioned(result: str, screen: Screen, tmp_path: Path) -> None:
-    assert finish(tmp_path, result, "")["message"] == "Release 0.2.0 runs."
+def test_tested_system_is_not_mentioned(
+    result: str, screen: Screen, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert finish(monkeypatch, tmp_path, result, "")["message"] == "Release 0.2.0 runs."
     assert "Warning" not in "".join(screen.shown)
 
 

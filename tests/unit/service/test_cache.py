@@ -229,12 +229,17 @@ def test_empty_and_missing_directories_have_nothing_to_quarantine(directory: Pat
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can run a program as another user")
 
 
-def verifying(tmp_path: Path, text: str) -> cache.Report:
-    """The report of a release whose command prints `text`."""
+def release(tmp_path: Path, text: str) -> tuple[str, Path, Path]:
+    """A user, and the command of a release that prints `text`, with its configuration."""
     command = tmp_path / "katago-mcp"
     command.write_text(f"#!/bin/sh\nprintf %s {shlex.quote(text)}\necho no room >&2\n")
     command.chmod(0o755)
-    return cache.verified(pwd.getpwuid(os.geteuid()).pw_name, command, tmp_path / "config.json")
+    return pwd.getpwuid(os.geteuid()).pw_name, command, tmp_path / "config.json"
+
+
+def verifying(tmp_path: Path, text: str) -> cache.Report:
+    """The report of a release whose command prints `text`."""
+    return cache.verified(*release(tmp_path, text))
 
 
 # As the server of version 0.1.0 prints it.
@@ -262,6 +267,26 @@ def test_report_of_the_release_is_read(tmp_path: Path) -> None:
 def test_malformed_report_is_no_verdict(tmp_path: Path, text: str) -> None:
     with pytest.raises(cache.UnverifiedError, match="The cache cannot be inspected: no room"):
         verifying(tmp_path, text)
+
+
+@as_root
+def test_stopped_services_cache_is_cleared_by_the_release(tmp_path: Path) -> None:
+    report = {"ok": True, "before": {"entries": 3, "bytes": 90}, "after": {"entries": 0, "bytes": 0}}
+    assert cache.clear_stopped(*release(tmp_path, json.dumps(report))) == Size(3, 90)
+
+
+@as_root
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (json.dumps({"ok": False, "problems": ["disk I/O error"]}), "disk I/O error"),
+        (json.dumps({"ok": True, "before": {"entries": 3}}), "the command reported no size"),
+        ("", "no room"),
+    ],
+)
+def test_cache_that_the_release_does_not_clear_is_reported(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(cache.UnverifiedError, match=f"The cache cannot be cleared: {reason}"):
+        cache.clear_stopped(*release(tmp_path, text))
 
 
 def test_cache_is_not_inspected_without_the_services_user(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.service import cache, unit
 from ansible_collections.katago.fleet.plugins.modules import cache_purge
 
@@ -191,3 +192,70 @@ def test_service_that_does_not_respond_is_reported(
     result = purge(config)
     assert result["engine_problem"] == "the service did not respond to the request to replace the engine"
     assert result["problem"] == "the service did not respond to the request to clear the cache"
+
+
+FULL = "/var/cache/katago-mcp cannot be written: No space left on device"
+
+
+def make_room(config: dict[str, Any], *, down: str | None = None, check_mode: bool = False) -> dict[str, Any]:
+    parameters = {"user": "katago-mcp", "engine": True, "deadline": 0.1, "start_deadline": 0.1}
+    return cache_purge.make_room(config, parameters, FULL, down, check_mode=check_mode)
+
+
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What still prevents writing once the cache was cleared; nothing unless a test adds it."""
+    remaining: list[str] = []
+    monkeypatch.setattr(disk, "obstacles", lambda **_: iter(remaining))
+    return remaining
+
+
+def test_full_disk_is_cleared_before_the_engine_is_replaced(
+    config: dict[str, Any], fake: FakeService, room: list[str]
+) -> None:
+    result = make_room(config)
+    assert (result["cleared"], result["engine_problem"]) == (True, None)
+    assert result["message"] == "The cache was cleared: 3 answers, 70 bytes. The engine 101 replaced 100."
+    orders = [path for path, _ in fake.requests if path.startswith("/admin")]
+    assert orders == ["/admin/cache/clear", "/admin/engine/restart"]
+
+
+def test_engine_is_not_replaced_on_a_disk_that_is_still_full(
+    config: dict[str, Any], fake: FakeService, room: list[str]
+) -> None:
+    room.append(FULL)
+    with pytest.raises(cache_purge.FullError) as full:
+        make_room(config)
+    assert str(full.value).startswith(
+        f"The cache was cleared: 3 answers, 70 bytes. The disk still has no room: {FULL}. The service was not"
+    )
+    assert fake.pid == 100
+
+
+def test_cache_of_a_service_that_is_down_is_cleared_without_it(
+    monkeypatch: pytest.MonkeyPatch, room: list[str], fake: FakeService
+) -> None:
+    monkeypatch.setattr(cache, "clear_stopped", lambda *_: cache.Size(3, 70))
+    assert make_room({}, down="the service is down") == {
+        "cleared": True,
+        "problem": None,
+        "engine_problem": "the service is down",
+        "message": "The cache was cleared: 3 answers, 70 bytes.",
+    }
+
+
+def test_damaged_cache_on_a_full_disk_is_kept(
+    config: dict[str, Any], fake: FakeService, room: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = cache.Report(ok=False, entries=3, bytes=70, problems=["1 entries are damaged"])
+    monkeypatch.setattr(cache, "verified", lambda *_: damaged)
+    with pytest.raises(cache_purge.RefusedError, match="kept as evidence"):
+        make_room(config)
+    assert (fake.requests, fake.entries) == ([], 3)
+
+
+def test_check_mode_clears_nothing_on_a_full_disk(
+    config: dict[str, Any], fake: FakeService, room: list[str]
+) -> None:
+    assert make_room(config, check_mode=True)["message"] == "The cache would be cleared: 3 answers, 70 bytes."
+    assert (fake.requests, fake.entries, fake.pid) == ([], 3, 100)

@@ -323,11 +323,10 @@ def test_status_of_a_call_is_the_one_that_the_server_counts() -> None:
     reference = (ROOT / "docs" / "reference" / "errors.md").read_text()
     statuses = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", reference, re.M))
     assert {"invalid", "rejected", "unavailable", "timeout", "error"} <= set(statuses.values())
-    failed = {"unavailable", "timeout", "error"}
     for code, counted in statuses.items():
         text = f"{code}: some message [maxVisits]; accepted: others"
         result = {"ok": False, "error": text, "text": text}
-        assert service_checks.status(result) == ("error" if counted in failed else counted), code
+        assert service_checks.status(result) == counted, code
     assert service_checks.status({"ok": False, "error": "Error executing tool", "text": "Error"}) == "error"
     assert service_checks.status({"ok": False, "error": "Connection closed", "text": None}) == "unknown"
     assert service_checks.status(analysis(1)) == "ok"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,12 +146,17 @@ def test_file_that_is_written_or_rotated_meanwhile_is_not_damaged(files: Path, h
     assert journal.verified([files.parent], 30) == journal.Verification(whole=1)
 
 
-def test_newest_file_is_verified_first_and_files_without_a_result_are_counted(files: Path) -> None:
+def test_newest_file_is_verified_first_and_files_without_a_result_are_counted(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Almost no time is left as soon as the first file was verified.
+    times = itertools.chain(itertools.repeat(0.0, 1 + journal._TRIALS), [59.9], itertools.repeat(60.0))
+    monkeypatch.setattr(journal, "time", SimpleNamespace(monotonic=times.__next__))
     for age, (name, how) in enumerate([("new", "at 1"), ("middle", "slow"), ("old", "at 2")]):
         path = files / f"{name}.journal"
         path.write_text(f"{how}\n")
         os.utime(path, (1e9 - age, 1e9 - age))
-    result = journal.verified([files.parent], 1)
+    result = journal.verified([files.parent], 60)
     assert (list(result.damaged), result.whole, result.left) == ([str(files / "new.journal")], 0, 2)
 
 

@@ -25,8 +25,9 @@ def entry(seconds_ago: float, *, jumped: float = 0, **fields: str) -> dict[str, 
 
 WHOLE = Reading(
     journald={"ActiveState": "active", "ExecMainStartTimestampMonotonic": str(int(1e6))},
-    unit={"LoadState": "loaded", "StandardError": "inherit", "LogNamespace": ""},
+    unit={"LoadState": "loaded", "StandardError": "inherit", "LogNamespace": "", "LogLevelMax": "-1"},
     storage="",
+    stored="",
     files=True,
     oldest=entry(89_000),
     newest=[entry(900), entry(300), entry(2)],
@@ -64,6 +65,9 @@ def test_whole_journal_shows_everything() -> None:
         (replace(WHOLE, unit={**WHOLE.unit, "StandardError": "null"}), "StandardError=null"),
         (replace(WHOLE, unit={**WHOLE.unit, "StandardError": "append:/x"}), "StandardError=append:/x"),
         (replace(WHOLE, unit={**WHOLE.unit, "LogNamespace": "noise"}), "journal namespace noise"),
+        (replace(WHOLE, stored="notice"), "MaxLevelStore= in journald.conf: notice"),
+        (replace(WHOLE, stored="3"), "MaxLevelStore= in journald.conf: 3"),
+        (replace(WHOLE, unit={**WHOLE.unit, "LogLevelMax": "4"}), "LogLevelMax= of the unit: 4"),
     ],
 )
 def test_journal_that_shows_nothing_says_why(reading: Reading, reason: str) -> None:
@@ -137,13 +141,19 @@ def test_what_does_not_concern_the_period_or_the_service_is_no_gap(reading: Read
     assert view(reading, 10)["gaps"] == []
 
 
-def test_storage_is_the_last_setting(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("level", ["info", "debug", "6", "7"])
+def test_levels_that_include_those_of_the_service_hide_nothing(level: str) -> None:
+    assert view(replace(WHOLE, stored=level), 10)["blind"] == ""
+
+
+def test_setting_is_the_last_one(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     program = tmp_path / "systemd-analyze"
     program.write_text(
-        "#!/bin/sh\nprintf '#Storage=auto\\n[Journal]\\nStorage=auto\\n[Journal]\\n Storage = None\\n'\n"
+        "#!/bin/sh\nprintf '#Storage=auto\\n[Journal]\\nStorage=auto\\nMaxLevelStore=err\\n"
+        "[Journal]\\n Storage = None\\n'\n"
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    assert journal_view._storage() == "none"
+    assert journal_view._settings() == {"Storage": "none", "MaxLevelStore": "err"}
     monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
-    assert journal_view._storage() == ""
+    assert journal_view._settings() == {}

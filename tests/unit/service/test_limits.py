@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import disk
 from ansible_collections.katago.fleet.plugins.module_utils.common import files as common_files
-from ansible_collections.katago.fleet.plugins.module_utils.service import limits
+from ansible_collections.katago.fleet.plugins.module_utils.service import limits, overlay_apply
 from ansible_collections.katago.fleet.plugins.modules import service_limits
 
 EARLIER, LATER = (datetime(2026, 11, 24, hour, tzinfo=UTC) for hour in (6, 7))
@@ -97,17 +97,17 @@ spans = pytest.mark.parametrize(
 
 def steps_of(host: Host, old: datetime | None, new: datetime) -> int:
     """The number of steps to replace the old override with the new one. Leaves the old one in place."""
-    service_limits.apply(new, document(new))
+    overlay_apply.apply(new, document(new))
     count = len(host.steps)
-    service_limits.disarm()
+    overlay_apply.disarm()
     paths.OVERLAY.unlink()
     if old:
-        service_limits.apply(old, document(old))
+        overlay_apply.apply(old, document(old))
         host.steps.clear()
         state = host.state()
-        service_limits.apply(new, document(new))
+        overlay_apply.apply(new, document(new))
         count = len(host.steps)
-        service_limits.apply(old, document(old))
+        overlay_apply.apply(old, document(old))
         assert host.state() == state
     host.steps.clear()
     return count
@@ -130,7 +130,7 @@ def test_override_is_the_old_or_the_new_one_and_has_a_timer_wherever_the_module_
     for number in range(1, steps_of(host, old, new) + 1):
         host.trouble = at_step(number, host, KilledError())
         with pytest.raises(KilledError):
-            service_limits.apply(new, document(new))
+            overlay_apply.apply(new, document(new))
         host.trouble = lambda step: None
         files, armed, enabled = host.state()
         if "overlay.json" in files:
@@ -142,10 +142,10 @@ def test_override_is_the_old_or_the_new_one_and_has_a_timer_wherever_the_module_
             )
             assert enabled
         assert old is None or "overlay.json" in files
-        service_limits.disarm()
+        overlay_apply.disarm()
         paths.OVERLAY.unlink(missing_ok=True)
         if old:
-            service_limits.apply(old, document(old))
+            overlay_apply.apply(old, document(old))
         host.steps.clear()
 
 
@@ -165,10 +165,8 @@ def test_failure_at_any_step_is_undone_and_refused(
     before = host.state()
     for number in range(1, count + 1):
         host.trouble = at_step(number, host, error)
-        with pytest.raises(
-            service_limits.RefusedError, match=r"cannot be written: .*No space left on device"
-        ):
-            service_limits.apply(new, document(new))
+        with pytest.raises(overlay_apply.RefusedError, match=r"cannot be written: .*No space left on device"):
+            overlay_apply.apply(new, document(new))
         assert host.state() == before
         host.steps.clear()
 
@@ -177,11 +175,11 @@ def test_unwritable_disk_is_refused_and_nothing_is_touched(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = {"katago": {"maxVisits": 1000, "defaultVisits": 200}}
-    monkeypatch.setattr(service_limits, "look", lambda: (config, None))
+    monkeypatch.setattr(overlay_apply, "look", lambda: (config, None))
     monkeypatch.setattr(disk, "obstacles", lambda places: [f"{place} cannot be written" for place in places])
     parameters = {"limits": {"visits": 100}, "minutes": 5, "why": "load", "who": "anna"}
     with pytest.raises(
-        service_limits.RefusedError, match=r"cannot be written; .* cannot be written\. Repair the disk"
+        overlay_apply.RefusedError, match=r"cannot be written; .* cannot be written\. Repair the disk"
     ):
         service_limits.lower(SimpleNamespace(params=parameters, check_mode=False))
     assert (host.steps, host.state()) == ([], ({}, None, False))

@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.module_utils.service import restart, unit
-from ansible_collections.katago.fleet.plugins.modules import service_restart
+from ansible_collections.katago.fleet.plugins.module_utils.service import control, restart, unit
 
 
 @pytest.fixture
@@ -60,14 +59,14 @@ def test_stop_waits_longer_than_systemd_and_lists_running_processes(
     orders = systemd(patience)
     clock = {"now": 0.0}
     time = SimpleNamespace(monotonic=lambda: clock["now"], sleep=lambda _: clock.update(now=clock["now"] + 1))
-    monkeypatch.setattr(f"{service_restart.__name__}.time", time)
+    monkeypatch.setattr(f"{control.__name__}.time", time)
     monkeypatch.setattr(unit, "state", lambda: unit.State("deactivating", 7))
     monkeypatch.setattr(unit, "processes", lambda _: [{"pid": 7, "name": "python3"}])
     killed: list[Any] = []
-    monkeypatch.setattr(service_restart, "kill", killed.append)
+    monkeypatch.setattr(control, "kill", killed.append)
     message = f"the unit is deactivating after {expected} s; processes still running: python3 \\(7\\)"
-    with pytest.raises(service_restart.RestartError, match=message):
-        service_restart.stop("group", force=force)
+    with pytest.raises(control.RestartError, match=message):
+        control.stop("group", force=force)
     assert clock["now"] == expected + 1
     assert bool(killed) is force
     assert "stop --no-block katago-mcp.service" in orders.read_text()

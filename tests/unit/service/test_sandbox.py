@@ -104,6 +104,8 @@ def test_drop_in_of_a_container_takes_away_what_it_switches_off() -> None:
 @pytest.mark.parametrize(
     "text",
     [
+        "LoadCredential=",
+        "LoadCredentialEncrypted=",
         "PrivateTmp=no",
         "NoNewPrivileges=false",
         "PrivateUsers=0",

@@ -65,8 +65,9 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ports: tuple[socket.so
     monkeypatch.setattr(paths, "CONFIG", tmp_path / "etc" / "config.json")
     monkeypatch.setattr(paths, "COMMAND", tmp_path / "bin" / "katago-mcp")
     monkeypatch.setattr(paths, "SERVICE_UNIT_FILE", fake.unit)
+    monkeypatch.setattr(start_check, "DIRECTORY_ROOTS", {"CacheDirectory": tmp_path / "cache"})
     monkeypatch.setattr(links, "of_host", lambda layout, release: _links(tmp_path, release))
-    monkeypatch.setattr(disk, "obstacles", lambda: iter(()))
+    monkeypatch.setattr(disk, "obstacles", lambda **_: iter(()))
     monkeypatch.setattr(unit, "control_group", lambda: "group")
     monkeypatch.setattr(unit, "processes", lambda _: [{"pid": os.getpid(), "name": "test"}])
     monkeypatch.setattr(host_secrets, "redacted", lambda value: value)
@@ -168,8 +169,28 @@ def test_full_disk_is_the_only_reason_when_nothing_else_can_be_checked(
     host: Fake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     host.report = "Traceback"
-    monkeypatch.setattr(disk, "obstacles", lambda: iter(["/var/lib cannot be written: No space left"]))
-    assert host.messages() == ["/var/lib cannot be written: No space left"]
+    problem = "/var/lib cannot be written: No space left"
+    monkeypatch.setattr(disk, "obstacles", lambda full=True: iter([problem] if full else []))
+    assert host.messages() == [problem]
+    assert start_check.current(host.layout, makes_room=True).problems == []
+
+
+def test_symlink_in_place_of_a_directory_of_the_unit_is_the_only_reason(host: Fake, tmp_path: Path) -> None:
+    host.report = "Traceback"
+    host.unit.write_text("[Service]\nUser=katago-mcp\nCacheDirectory=katago-mcp more/inner:alias\n")
+    (tmp_path / "elsewhere").mkdir()
+    path = tmp_path / "cache" / "more" / "inner"
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    (problem,) = host.findings().problems
+    assert problem.message == (
+        f"{path} is a symlink to {tmp_path}/elsewhere, which systemd does not follow (CacheDirectory)"
+    )
+    assert "mount that disk there" in problem.repair
+    path.unlink()
+    path.mkdir()
+    host.report = VALID
+    assert host.messages() == []
 
 
 def test_port_of_another_process_is_found_and_its_own_is_not(

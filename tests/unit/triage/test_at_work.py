@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.katago.fleet.plugins.action import triage as triage_action
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.triage import at_work, checks
 from ansible_collections.katago.fleet.plugins.module_utils.triage import facts as triage_facts
@@ -166,7 +165,7 @@ def test_lock_is_measured_with_its_age(tmp_path: Path) -> None:
 
 def test_control_node_adds_whether_the_run_is_alive() -> None:
     def seen(run: str) -> Any:
-        return triage_action._seen_from_here({"value": {**DEPLOY, "run": run}})["value"]
+        return runs.lock_seen_from_here({"value": {**DEPLOY, "run": run}})["value"]
 
     mine = runs.this_run()
     assert seen(mine) is None
@@ -174,4 +173,4 @@ def test_control_node_adds_whether_the_run_is_alive() -> None:
     assert seen(f"{machine}:999999999:1")["life"] == "dead"
     assert seen("another/1:2:3")["life"] == "unknown"
     assert seen("unknown")["life"] == "unknown"
-    assert triage_action._seen_from_here({"unknown": "no answer"}) == {"unknown": "no answer"}
+    assert runs.lock_seen_from_here({"unknown": "no answer"}) == {"unknown": "no answer"}

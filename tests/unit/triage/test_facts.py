@@ -18,6 +18,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     baseline_record,
     facts,
     measure,
+    measure_load_balancer,
     proposals,
     reason,
     rules,
@@ -25,12 +26,13 @@ from ansible_collections.katago.fleet.plugins.module_utils.triage import (
     verdict,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.triage.reason import Reason
-from tests.unit.triage.hosts import NOW, Facts, having, healthy
+from tests.unit.triage.hosts import NOW, Facts, having, healthy, load_balancer
 
 RECORDED = Path(__file__).with_name("recorded")
 LIMITS = {"open_files": 40, "open_files_limit": 8192, "open_files_expected": 8192}
 DOCUMENTATION = (Path(__file__).resolve().parents[3] / "docs" / "triage.md").read_text()
 DECLARED = set(typing.get_type_hints(facts.Values))
+OF_LOAD_BALANCERS = set(load_balancer()) - set(healthy())
 
 
 def places(tmp_path: Path) -> measure.Places:
@@ -52,7 +54,7 @@ def places(tmp_path: Path) -> measure.Places:
 
 
 def test_every_declared_fact_of_a_healthy_host_is_known() -> None:
-    known = facts.read(healthy())
+    known = facts.read({**healthy(), **load_balancer()})
     assert set(known.values) == DECLARED
     assert not known.unknown
 
@@ -61,15 +63,21 @@ def test_every_declared_fact_is_measured_and_no_other(tmp_path: Path) -> None:
     options = measure.Options(window=1, probes=1, visits=1, patience=1, without_baseline=True)
     early = measure._early(options, places(tmp_path), layout.Layout(tmp_path), endpoints.Endpoints(), 1)
     # The control node adds `clients`.
-    assert {*early, "processes", "release", "config", "probe", "traffic", "clients"} - {"before"} == DECLARED
+    assert {*early, "processes", "release", "config", "probe", "traffic", "clock", "clients"} - {
+        "before"
+    } == DECLARED - OF_LOAD_BALANCERS
+    checks = measure_load_balancer.checks_of(places(tmp_path))
+    # The control node adds `fleet`.
+    assert {*checks, "clock", "fleet"} == set(load_balancer())
 
 
 @pytest.mark.parametrize("name", rules.RULES)
 def test_rule_reads_only_its_declared_facts(name: str) -> None:
     rule = rules.RULES[name]
-    known = {each: entry for each, entry in healthy().items() if each in (*rule.needs, *rule.newer)}
+    of_both = {**healthy(), **load_balancer()}
+    known = {each: entry for each, entry in of_both.items() if each in (*rule.needs, *rule.newer)}
     assert list(rule.check(facts.read(known).values)) == []
-    known |= {each: entry for each, entry in healthy().items() if each in rule.uses}
+    known |= {each: entry for each, entry in of_both.items() if each in rule.uses}
     assert list(rule.check(facts.read(known).values)) == []
     assert {*rule.needs, *rule.uses, *rule.newer} <= DECLARED
 
@@ -115,7 +123,7 @@ def test_malformed_value_is_reported_with_its_place(name: str, value: object, me
 @pytest.mark.parametrize("entry", [None, "x", [], {"unknown": 5}])
 def test_malformed_entry_makes_only_its_own_fact_unknown(entry: Any) -> None:
     known = facts.read({**healthy(), "unit": entry})
-    assert set(known.values) == DECLARED - {"unit"}
+    assert set(known.values) == DECLARED - {"unit"} - OF_LOAD_BALANCERS
     assert known.malformed == {"unit"}
 
 
@@ -228,7 +236,7 @@ def test_report_of_the_previous_version_is_read_and_judged_the_same() -> None:
         ]
         assert (now.verdict, now.next, now.proposals) == (then.verdict, then.next, then.proposals)
         # Not measured by that version.
-        assert DECLARED - set(known.values) == {
+        assert DECLARED - set(known.values) - OF_LOAD_BALANCERS == {
             "clients",
             "journal_view",
             "lock",

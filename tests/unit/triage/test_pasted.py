@@ -17,7 +17,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.reports import triage
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import commands as run_commands
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import inputs, procedures
 from lab import paths
-from tests.unit.triage.hosts import NOW, Facts, having
+from tests.unit.triage.hosts import NOW, Facts, balancing, having, server
 from tests.unit.triage.test_rules import WORSE, after
 
 INVENTORY = run_commands.inventory_arguments(["inventories/my fleet"])
@@ -46,7 +46,19 @@ def _others() -> Iterator[tuple[str, Facts]]:
     yield "undeployed", bare
 
 
-CASES = {**{name: after([name] * 3) for name in WORSE}, **dict(_others())}
+def _load_balancers() -> Iterator[tuple[str, Facts]]:
+    """Facts of a load balancer whose next step is for itself, or for another host."""
+    yield "haproxy", balancing(haproxy={"active": "failed"})
+    entry = {"who": "x", "since": "2026-11-24T01:00:00Z", "why": "y"}
+    for procedure in ("restart", "rotation_out", "security_on"):
+        out = {"katago-2": {**entry, "procedure": procedure}}
+        servers = {"katago-1": server(), "katago-2": server(status="MAINT", weight=0)}
+        yield procedure, balancing(rotation={"out": out, "servers": servers})
+    down = {"katago-1": server(), "katago-2": server(status="DOWN")}
+    yield "down", balancing(rotation={"servers": down})
+
+
+CASES = {**{name: after([name] * 3) for name in WORSE}, **dict(_others()), **dict(_load_balancers())}
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -59,7 +71,7 @@ def test_next_command_is_accepted_as_it_is(name: str) -> None:
     assert words[:3] == ["ansible-playbook", "-i", "inventories/my fleet"]
     playbook, *arguments = words[3:]
     assert (paths.ROOT / playbook).is_file()
-    assert arguments[:2] == ["-l", "katago-1"]
+    assert (arguments[0], arguments[1]) in {("-l", "katago-1"), ("-l", "katago-2")}
     assert arguments[2::2] == ["-e"] * (len(arguments) // 2 - 1)
     extra: dict[str, Any] = {}
     for argument in arguments[3::2]:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import nvidia_kernel, nvidia_smi
@@ -933,14 +933,12 @@ def after(names: list[str]) -> Facts:
     return facts
 
 
-@settings(deadline=None)
 @given(names=worsened, one_more=st.sampled_from(sorted(WORSE)))
 def test_worse_facts_never_give_a_better_verdict(names: list[str], one_more: str) -> None:
     before, later = judge(after(names)), judge(after([*names, one_more]))
     assert rank(later.verdict) >= rank(before.verdict)
 
 
-@settings(deadline=None)
 @given(names=worsened, lost=st.sets(st.sampled_from(ESSENTIAL), min_size=1))
 def test_unknown_is_never_healthy(names: list[str], lost: set[str]) -> None:
     facts = after(names)
@@ -949,7 +947,6 @@ def test_unknown_is_never_healthy(names: list[str], lost: set[str]) -> None:
     assert judge(facts).verdict != "healthy"
 
 
-@settings(deadline=None)
 @given(hosts=st.lists(worsened, min_size=1, max_size=5), seed=st.randoms())
 def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> None:
     verdicts = {f"h{number}": judge(after(names)) for number, names in enumerate(hosts)}
@@ -959,7 +956,6 @@ def test_order_of_hosts_does_not_matter(hosts: list[list[str]], seed: Any) -> No
     assert triage_verdict.fleet(dict(shuffled), now=NOW) == triage_verdict.fleet(verdicts, now=NOW)
 
 
-@settings(deadline=None)
 @given(hosts=st.lists(worsened, min_size=1, max_size=4), one_more=st.sampled_from(sorted(WORSE)))
 def test_worse_host_never_gives_a_better_fleet(hosts: list[list[str]], one_more: str) -> None:
     def level(of: list[list[str]]) -> int:

@@ -94,6 +94,11 @@ def test_slow_round_without_a_second_one_is_unknown() -> None:
     ) in verdict.notes
 
 
+@pytest.mark.parametrize("again", [None, QUIET])
+def test_rounds_as_fast_as_the_baseline_do_not_vary(again: Sequence[float] | None) -> None:
+    assert not [each for each in judge(host(STEADY, QUIET, again)).notes if "vary" in each]
+
+
 def test_failed_analyses_of_the_second_round_are_a_finding() -> None:
     facts = host(STEADY, SLOW, SLOW)
     facts["probe"]["value"]["again"]["answers"][0] |= {"status": "error", "problems": ["timeout"]}

@@ -1,0 +1,195 @@
+"""What the module `load_balancer` decides: settings, files, and what HAProxy needs."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.common.file_set import File
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import config, rotation, units
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.rotation import Entry
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.runtime import Runtime
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.server_state import ServerState
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
+    LoadBalancerError,
+    Settings,
+)
+from ansible_collections.katago.fleet.plugins.modules import load_balancer
+
+ENTRY = Entry("rotation_out", "anna@ops", "2026-01-31T08:05:00Z", "disk")
+REQUEST: dict[str, Any] = {
+    "settings": {"local_name": "balancer-1", "http_port": 8180, "https_port": 8443, "rate_limit": 0},
+    "servers": [
+        {"name": "katago-1", "address": "127.0.0.1", "port": 8080, "tls": False},
+        {"name": "katago-2", "address": "127.0.0.1", "port": 8081, "tls": False},
+    ],
+    "certificate": "",
+    "ca": "",
+}
+
+
+def wanted(
+    out: tuple[str, ...] = (), previous: Settings | None = None, **changes: Any
+) -> load_balancer.Target:
+    return load_balancer.target({**REQUEST, **changes}, previous, dict.fromkeys(out, ENTRY))
+
+
+@pytest.fixture
+def etc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The directories of the configuration."""
+    for name in ("etc", "haproxy"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(paths, "LOAD_BALANCER_DIRECTORY", tmp_path / "etc")
+    monkeypatch.setattr(paths, "LOAD_BALANCER_SETTINGS", tmp_path / "etc" / "settings.json")
+    monkeypatch.setattr(paths, "HAPROXY_CONFIG", tmp_path / "haproxy" / "haproxy.cfg")
+    return tmp_path
+
+
+def test_servers_keep_their_numbers_when_a_host_is_removed() -> None:
+    before = wanted().settings
+    after = wanted(previous=before, servers=REQUEST["servers"][1:]).settings
+    assert [(server.name, server.id) for server in after.servers] == [("katago-2", 2)]
+
+
+def test_hosts_out_of_rotation_stay_out_and_removed_ones_are_ignored() -> None:
+    target = wanted(out=("katago-1", "gone"))
+    assert target.out == {"katago-1"}
+    assert "server katago-1 127.0.0.1:8080 id 1 disabled" in target.text
+
+
+@pytest.mark.usefixtures("etc")
+def test_certificate_is_private_and_named_by_its_content() -> None:
+    one, other = (wanted(certificate=f"PEM {number}") for number in (1, 2))
+    assert one.settings.certificate != other.settings.certificate
+    assert one.files()[0] == File(Path(one.settings.certificate), b"PEM 1", 0o600)
+    assert b"PEM 1" not in one.settings.content()
+    assert "PEM 1" not in one.text
+
+
+@pytest.mark.usefixtures("etc")
+def test_settings_come_before_the_configuration_that_needs_them() -> None:
+    places = [file.path for file in wanted(certificate="PEM", ca="CA").files()]
+    assert places[-2:] == [paths.LOAD_BALANCER_SETTINGS, paths.HAPROXY_CONFIG]
+
+
+@pytest.mark.usefixtures("etc")
+def test_replaced_configuration_is_kept_beside_the_new_one() -> None:
+    paths.HAPROXY_CONFIG.write_text("before")
+    target = wanted()
+    previous = paths.HAPROXY_CONFIG.with_name("haproxy.cfg.previous")
+    assert File(previous, b"before") in target.files()
+    paths.HAPROXY_CONFIG.write_text(target.text)
+    assert previous not in [file.path for file in target.files()]
+
+
+def test_invalid_value_is_named() -> None:
+    with pytest.raises(shape.ShapeError, match="names is 'a b'"):
+        wanted(settings={**REQUEST["settings"], "names": ["a b"]})
+
+
+def test_port_of_another_process_is_named_with_its_variable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        settings = replace(wanted().settings, metrics_port=port)
+        (problem,) = load_balancer.host_problems(settings, paths.PROC)
+    assert f"127.0.0.1 port {port}: Address already in use by " in problem
+    assert f"(PID {os.getpid()})" in problem
+    assert "change load_balancer_metrics_port" in problem
+
+
+def test_address_that_cannot_be_resolved_is_named() -> None:
+    servers = [{**REQUEST["servers"][0], "address": "no-such-host.invalid"}]
+    (problem,) = load_balancer.host_problems(wanted(servers=servers).settings, paths.PROC)
+    assert "The address of katago-1, no-such-host.invalid, cannot be resolved" in problem
+    assert "Set fleet_address of katago-1" in problem
+
+
+def test_address_of_another_host_is_named_with_its_variable() -> None:
+    settings = replace(wanted().settings, listen_addresses=("192.0.2.77",))
+    problems = load_balancer.host_problems(settings, paths.PROC)
+    assert len(problems) == 1
+    assert "HAProxy cannot listen on 192.0.2.77" in problems[0]
+    assert "Set load_balancer_listen_addresses to addresses that this host always has" in problems[0]
+
+
+def test_servers_that_nobody_reaches_are_named_with_the_reason() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        up = wanted(servers=[{**REQUEST["servers"][0], "port": port}, REQUEST["servers"][1]]).settings
+        assert load_balancer.server_problems(up, frozenset()) == []
+        # The other one is not expected to answer.
+        down = replace(up, servers=(up.servers[0], replace(up.servers[1], port=1)))
+        (problem,) = load_balancer.server_problems(down, frozenset({"katago-1"}))
+    assert "katago-2 (127.0.0.1 port 1): Connection refused" in problem
+    assert "katago-1" not in problem
+    assert load_balancer.server_problems(down, frozenset({"katago-1", "katago-2"})) == []
+
+
+class _Runtime(Runtime):
+    """A running HAProxy with prepared answers."""
+
+    def __init__(self, digest: str | None, status: str) -> None:
+        self._digest = digest
+        self._status = status
+
+    def digest(self) -> str:
+        if self._digest is None:
+            raise LoadBalancerError("HAProxy does not run")
+        return self._digest
+
+    def servers(self) -> dict[str, ServerState]:
+        return {"katago-1": ServerState("katago-1", "10.0.0.1:8080", self._status, 100, 0)}
+
+
+@pytest.mark.parametrize(
+    ("digest", "status", "loaded"),
+    [
+        (None, "UP", False),
+        ("other", "UP", False),
+        # A host is out of rotation, but the running process sends requests to it.
+        ("same", "UP", False),
+        ("same", "MAINT", True),
+    ],
+)
+def test_running_process_must_use_the_settings_and_keep_hosts_out(
+    digest: str | None, status: str, *, loaded: bool
+) -> None:
+    target = wanted(out=("katago-1",))
+    running = _Runtime(config.digest(target.settings) if digest == "same" else digest, status)
+    assert load_balancer.is_loaded(target, running) is loaded
+
+
+@pytest.mark.parametrize(("action", "expected"), [("reloaded", 2), ("restarted", 0)])
+def test_lost_reload_is_repeated(
+    monkeypatch: pytest.MonkeyPatch, action: units.Action, expected: int
+) -> None:
+    problems = ["the running process still uses other settings"] * 2 + [""]
+    reloads: list[str] = []
+    monkeypatch.setattr(load_balancer, "running_problem", lambda *_: problems.pop(0))
+    monkeypatch.setattr(load_balancer, "RELOAD_SECONDS", -1)
+    monkeypatch.setattr(units, "reload", reloads.append)
+    load_balancer.verify(wanted(), action)
+    assert reloads == ["haproxy.service"] * expected
+
+
+def test_record_of_a_removed_host_is_forgotten_with_its_server(
+    etc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "ROTATION", etc / "rotation.json")
+    removed = replace(ENTRY, procedure="remove_host")
+    entries = {"katago-1": removed, "katago-2": ENTRY, "gone": removed, "taken-out": ENTRY}
+    target = load_balancer.target(REQUEST, None, entries)
+    kept = {name: entry for name, entry in entries.items() if name != "gone"}
+    assert target.record == rotation.record(etc / "rotation.json", kept)
+    assert target.record in target.files()
+    assert target.out == {"katago-1", "katago-2"}
+    unchanged = load_balancer.target(REQUEST, None, kept)
+    assert unchanged.record is None
+    assert len(unchanged.files()) == len(target.files()) - 1
