@@ -66,6 +66,7 @@ WITHOUT_LOCK = {
     ("report_quarter.yml", "Report on a quarter"): "works on the control node",
     ("review.yml", "Review"): "works on the control node",
     ("rollback.yml", "Find the rollback targets"): "reads",
+    ("rollout.yml", "Admit the finished hosts"): "changes the load balancers only",
     ("rollout.yml", "Compare the canary with the others"): "reads",
     ("rollout.yml", "Plan the rollout"): "works on the control node",
     ("rotation_out.yml", "Take hosts out of rotation"): "changes the load balancers only",
