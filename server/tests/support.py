@@ -19,6 +19,7 @@ from typing import Any
 import httpx2
 from prometheus_client.parser import text_string_to_metric_families
 
+import forked
 from katago_mcp.client import call
 
 SOURCE = Path(__file__).parent.parent / "src"
@@ -197,14 +198,9 @@ class Site:
 
         Waits until the server is ready, or with `ready` false until it is healthy; None does not wait.
         """
-        command = [sys.executable, "-m", "katago_mcp.cli", "serve", "--config", str(self.path)]
+        command = ["serve", "--config", str(self.path), "--overlay", str(self.overlay)]
         log = self.directory / "serve.log"
-        with log.open("w") as stderr:
-            process = subprocess.Popen(
-                [*command, "--overlay", str(self.overlay)],
-                stderr=stderr,
-                env=CLEAN_ENVIRON | environ,
-            )
+        process = forked.Command(command, CLEAN_ENVIRON | environ, log)
         running = Running(process, self.port, self.metrics_port, log)
         try:
             if ready is not None:
@@ -223,7 +219,7 @@ class Site:
 class Running:
     """A server in a separate process."""
 
-    process: "subprocess.Popen[bytes]"
+    process: forked.Command
     port: int
     metrics_port: int
     log: Path

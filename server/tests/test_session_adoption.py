@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,33 @@ def host(directory: Path, key: str | None = KEY, **server: object) -> Site:
     return site
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[tuple[Running, Running]]:
-    """Two running hosts with the same key."""
-    with host(tmp_path / "one").serving() as one, host(tmp_path / "two").serving() as two:
+@dataclass
+class Counted(Running):
+    """A running host that counts from the beginning of a test."""
+
+    before: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def scrape(self) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+        return {sample: value - self.before.get(sample, 0) for sample, value in super().scrape().items()}
+
+
+def counted(running: Running) -> Counted:
+    parts = {field.name: getattr(running, field.name) for field in fields(running)}
+    return Counted(**parts, before=running.scrape())
+
+
+@pytest.fixture(scope="module")
+def hosts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Running, Running]]:
+    """Two running hosts with the same key, for all tests that need no more."""
+    directory = tmp_path_factory.mktemp("fleet")
+    with host(directory / "one").serving() as one, host(directory / "two").serving() as two:
         yield one, two
+
+
+@pytest.fixture
+def fleet(hosts: tuple[Running, Running]) -> tuple[Running, Running]:
+    """The two hosts, whose metrics count from here."""
+    return counted(hosts[0]), counted(hosts[1])
 
 
 def call(tool: str, arguments: dict[str, Any], number: int = 7) -> dict[str, Any]:

@@ -110,6 +110,7 @@ def test_engine_that_does_not_have_the_declared_version_is_refused() -> None:
     assert "it reports version 1.18.1, but katago_engine.version is 1.17.0" in run.output
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("untouched")
 def test_engine_that_cannot_start_is_found_before_the_switch() -> None:
     run = fleet.play("deploy.yml", variables=NO_ENGINE)

@@ -8,6 +8,8 @@ import subprocess
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests import fleet
 from tests.hosts import connect
 
@@ -18,12 +20,14 @@ def test_check_mode_predicts_no_change() -> None:
     assert set(run.changed.values()) == {0}, run.output
 
 
-def test_second_run_changes_and_downloads_nothing() -> None:
-    run = fleet.play("site.yml")
+def test_second_run_changes_and_downloads_nothing_and_shows_no_token() -> None:
+    run = fleet.play("site.yml", "-vvv", "--diff")
     assert run.returncode == 0, run.output
     assert set(run.changed.values()) == {0}, run.output
     assert "Fetching" not in run.output
     assert "Building" not in run.output
+    for token in fleet.LAB.tokens():
+        assert str(token["token"]) not in run.output
 
 
 def test_deployment_uses_another_directory_if_that_for_temporary_files_is_full() -> None:
@@ -49,6 +53,7 @@ def test_validation_names_the_release() -> None:
     assert result.count("works: ") == len(fleet.LAB.hosts()), run.output
 
 
+@pytest.mark.long
 def test_service_with_a_certificate_accepts_only_tls(tmp_path: Path) -> None:
     host = fleet.LAB.hosts()[1]
     limit = f"--limit={host.name}"
