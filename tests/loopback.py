@@ -173,12 +173,15 @@ def smtp(directory: Path, *, tls: bool = False, **behaviour: Any) -> Iterator[Sm
             thread.join()
 
 
-def certified(days: int) -> tuple[bytes, bytes]:
-    """A self-signed certificate for 127.0.0.1 that ends in a few days, and its key, in PEM."""
+def certified(days: int, *names: str) -> tuple[bytes, bytes]:
+    """A self-signed certificate that ends in a few days, and its key, in PEM.
+
+    `names`: the names and addresses that it is for; 127.0.0.1 if there are none.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "loopback")])
     now = datetime.datetime.now(datetime.UTC)
-    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    alternatives = [_alternative(each) for each in names or ("127.0.0.1",)]
     certificate = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -187,7 +190,7 @@ def certified(days: int) -> tuple[bytes, bytes]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - datetime.timedelta(days=1))
         .not_valid_after(now + datetime.timedelta(days=days, hours=1))
-        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
@@ -195,6 +198,13 @@ def certified(days: int) -> tuple[bytes, bytes]:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     return certificate.public_bytes(serialization.Encoding.PEM), private
+
+
+def _alternative(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
 
 
 class Authority:

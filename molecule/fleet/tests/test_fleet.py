@@ -151,9 +151,14 @@ def test_canary_that_misbehaves_under_load_fails_its_soak(
     traffic: Traffic, tmp_path: Path, fault: str
 ) -> None:
     """Its clients notice it, until the soak has failed."""
+    # A canary with other limits than the others would not be compared with them.
+    succeed(fleet.play("deploy.yml", variables=QUICK))
     expect_undisturbed(traffic)
     server = bad_releases.that_misbehaves(tmp_path, fault)
-    expect_only_the_canary({"katago_mcp_server": str(server), "soak_minutes": 0.5})
+    try:
+        expect_only_the_canary({"katago_mcp_server": str(server), "soak_minutes": 0.5})
+    finally:
+        fleet.play("deploy.yml", variables=QUICK)
     noticed = traffic.take().values()
     assert any(tally.problems or tally.slowest > 10 for tally in noticed), noticed
     time.sleep(NOTICED)

@@ -210,7 +210,9 @@ def test_virtual_address_that_both_have(tmp_path: Path) -> None:
 
 
 def test_certificate_that_ends_soon(tmp_path: Path) -> None:
-    certificate, key = (pem.decode() for pem in loopback.certified(days=5))
+    names = [name for each in (FIRST_BALANCER, SECOND_BALANCER) for name in (each.name, each.address)]
+    pair = loopback.certified(5, *names, ADDRESS, "127.0.0.1")
+    certificate, key = (pem.decode() for pem in pair)
     variables = {"load_balancer_tls_certificate": certificate, "load_balancer_tls_key": key}
     with repaired_by_load_balancer():
         done = fleet.play("load_balancer.yml", f"--limit={SECOND_BALANCER.name}", variables=variables)
