@@ -1,6 +1,6 @@
 """Commands of the server's command line in processes that do not import everything again.
 
-The imports take longer than most tests. One process imports the server; each command is a fork of it.
+The imports take more than a second. One process imports the server; each command is a fork of it.
 """
 
 import functools

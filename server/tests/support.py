@@ -22,7 +22,6 @@ from prometheus_client.parser import text_string_to_metric_families
 import forked
 from katago_mcp.client import call
 
-SOURCE = Path(__file__).parent.parent / "src"
 FAKE_ENGINE = Path(__file__).parent / "fake_engine.py"
 PATIENCE = 60.0
 """Seconds to wait for something that should happen at once. Only a bug uses them up."""
@@ -38,7 +37,7 @@ CHANCES: list[tuple[tuple[int, int], dict[str, float]]] = [
 """Columns and rows of a board, and the policy of a point, its mirror images, and the pass."""
 
 CLEAN_ENVIRON = {name: value for name, value in os.environ.items() if not name.startswith("KATAGO_")} | {
-    "PYTHONPATH": str(SOURCE)
+    "PYTHONPATH": str(forked.SOURCE)
 }
 
 
