@@ -59,18 +59,18 @@ class Command:
 
     def poll(self) -> int | None:
         """The exit status; None while it runs."""
-        return self._process.exitcode
+        return self.returncode
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for the end, and return the exit status. Raises TimeoutError if it still runs."""
         self._process.join(timeout)
-        if self._process.exitcode is None:
+        if self.returncode is None:
             raise TimeoutError(f"process {self.pid} still runs after {timeout} s")
-        return self._process.exitcode
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         """Send a signal, if the command still runs."""
-        if self.poll() is None:
+        if self.returncode is None:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
