@@ -63,8 +63,6 @@ interface:
   returned: success
 """
 
-import ipaddress
-import json
 import signal
 import subprocess
 import tempfile
@@ -76,12 +74,16 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    commands,
     endings,
     file_set,
     unit_state,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import keepalived, loaded, units
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
+    interfaces,
+    keepalived,
+    loaded,
+    units,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
     LoadBalancerError,
     reachable,
@@ -94,23 +96,14 @@ _INTERFACES = Path("/sys/class/net")
 _ANY_PROGRAM = Path("/usr/bin/true")
 
 
-def interface_of(source: str, addresses: str, routes: str) -> str:
-    """The interface with the address `source`, else that of the default route; empty without one.
-
-    `addresses`, `routes`: the output of `ip -json address` and `ip -json route show default`.
-    """
-    for link in json.loads(addresses or "[]"):
-        if any(_is_same(source, address.get("local", "")) for address in link.get("addr_info", [])):
-            return str(link["ifname"])
-    return next((str(route["dev"]) for route in json.loads(routes or "[]") if "dev" in route), "")
-
-
-def _is_same(one: str, other: str) -> bool:
-    """Whether two texts are the same address. An IPv6 address has several forms."""
+def own_interface(source: str) -> str:
+    """The interface with the address `source`, else that of the default route; empty without one."""
     try:
-        return ipaddress.ip_address(one) == ipaddress.ip_address(other)
-    except ValueError:
-        return False
+        return interfaces.with_address(source, interfaces.read("address")) or interfaces.of_default_route(
+            interfaces.read("route", "show", "default")
+        )
+    except LoadBalancerError:
+        return ""
 
 
 def instance(parameters: Mapping[str, Any], interface: str) -> keepalived.Instance:
@@ -124,11 +117,6 @@ def instance(parameters: Mapping[str, Any], interface: str) -> keepalived.Instan
         peers=tuple(parameters["peers"]),
         password=str(parameters["password"] or ""),
     )
-
-
-def _ip(*arguments: str) -> str:
-    status, output = commands.ask(["ip", "-json", *arguments], 20)
-    return output if status == 0 else ""
 
 
 def rejection(wanted: keepalived.Instance) -> str:
@@ -194,9 +182,7 @@ def interface_problem(interface: str, present: Sequence[str]) -> str:
 def share(module: AnsibleModule) -> dict[str, Any]:
     """Configure keepalived; the module's result."""
     parameters = module.params
-    interface = parameters["interface"] or interface_of(
-        parameters["source"], _ip("address"), _ip("route", "show", "default")
-    )
+    interface = parameters["interface"] or own_interface(parameters["source"])
     wanted = instance(parameters, interface)
     problems = keepalived.problems(wanted)
     if problem := interface_problem(interface, [each.name for each in _INTERFACES.iterdir()]):

@@ -10,7 +10,8 @@ description:
   - Waits until at least one server is up. Then C(/ready) through the port of clients must answer 200.
     C(/mcp) without a token must be refused with 401 for each of the names that clients use, if the servers
     have tokens. C(/admin) and C(/metrics) must not be reachable.
-  - With a virtual address, C(/ready) at this address must answer 200 too, whichever load balancer has it.
+  - With a virtual address, C(/ready) at this address must answer 200 too if this load balancer has it.
+    Otherwise another one must have it. Its port and scheme may still be the previous ones.
   - If no server is up, the message has the reason for each of them.
 options:
   has_tokens:
@@ -41,13 +42,18 @@ message:
   returned: success
 """
 
+import socket
 import time
 from collections.abc import Sequence
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import requests, server_state
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
+    interfaces,
+    requests,
+    server_state,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.runtime import Runtime
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
     LoadBalancerError,
@@ -74,15 +80,39 @@ def problem(settings: Settings, *, has_tokens: bool, virtual_address: str) -> st
 def _address_problem(settings: Settings, address: str) -> str:
     if not address:
         return ""
+    try:
+        is_own = interfaces.with_address(address, interfaces.read("address"))
+    except LoadBalancerError as error:
+        return str(error)
+    return _problem_here(settings, address) if is_own else _problem_elsewhere(settings, address)
+
+
+def _problem_here(settings: Settings, address: str) -> str:
     answer = requests.send(settings, address, "/ready")
     if answer is not None and answer.status == 200:
         return ""
     got = "no answer" if answer is None else f"HTTP {answer.status}"
+    every = "::" if ":" in address else "0.0.0.0"  # noqa: S104 (named in a message, not bound)
     return (
-        f"/ready at the virtual address {address} port {settings.port} gets {got}. See `journalctl -u"
-        f" {paths.KEEPALIVED_UNIT}` on the load balancers; the network must let protocol 112 (VRRP) pass"
-        " between them"
+        f"/ready at the virtual address {address} port {settings.port} gets {got}. This load balancer has the"
+        f" address, and HAProxy must listen there: set load_balancer_listen_addresses to [{every!r}], not"
+        f" {list(settings.listen_addresses)}"
     )
+
+
+def _problem_elsewhere(settings: Settings, address: str) -> str:
+    """Why no other load balancer has the address. Its HAProxy may still have the previous port and scheme."""
+    try:
+        socket.create_connection((address, settings.port), timeout=requests.SECONDS).close()
+    except ConnectionRefusedError:
+        return ""
+    except OSError as error:
+        return (
+            f"no load balancer has the virtual address {address}: a connection to port {settings.port} fails"
+            f" ({error.strerror or error}). See `journalctl -u {paths.KEEPALIVED_UNIT}` on each of them."
+            " The network must let protocol 112 (VRRP) pass between them"
+        )
+    return ""
 
 
 def success(settings: Settings, states: Sequence[server_state.ServerState]) -> str:

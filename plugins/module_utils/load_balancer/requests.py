@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import Settings, split_name
 
-_SECONDS = 10
+SECONDS = 10
+"""How long an answer may take."""
 _MOST_BYTES = 65536
 _INITIALIZE = {
     "jsonrpc": "2.0",
@@ -82,9 +83,9 @@ def _host_header(settings: Settings, name: str) -> str:
 
 def _connection(settings: Settings, address: str) -> http.client.HTTPConnection:
     if not settings.certificate:
-        return http.client.HTTPConnection(address, settings.port, timeout=_SECONDS)
+        return http.client.HTTPConnection(address, settings.port, timeout=SECONDS)
     # Which certificate is presented was compared after the reload; here the address is not its name.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    return http.client.HTTPSConnection(address, settings.port, timeout=_SECONDS, context=context)
+    return http.client.HTTPSConnection(address, settings.port, timeout=SECONDS, context=context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import ssl
@@ -22,6 +21,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.common import (
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
     config,
     haproxy,
+    interfaces,
     keepalived,
     rotation,
     runtime,
@@ -149,7 +149,7 @@ def virtual_address() -> facts.VirtualAddress | None:
         "address": address,
         "interface": interface,
         "unit": unit(paths.KEEPALIVED_UNIT),
-        "held": held(lambda: address in addresses(_ip_addresses())),
+        "held": held(lambda: _has(address)),
         "refused": _refusal(address, settings().port),
     }
 
@@ -174,16 +174,11 @@ def held(
     return "always" if seen.pop() else "never"
 
 
-def addresses(text: str) -> set[str]:
-    """The addresses in the output of `ip -json address`."""
-    return {str(each.get("local")) for link in json.loads(text) for each in link.get("addr_info", [])}
-
-
-def _ip_addresses() -> str:
-    status, output = commands.ask(["ip", "-json", "address"], _CONNECT_SECONDS)
-    if status != 0:
-        raise workers.NoResult(f"`ip -json address` failed: {endings.describe(output, status=status)}")
-    return output
+def _has(address: str) -> bool:
+    try:
+        return bool(interfaces.with_address(address, interfaces.read("address")))
+    except LoadBalancerError as error:
+        raise workers.NoResult(str(error)) from error
 
 
 def _refusal(address: str, port: int) -> str:

@@ -13,13 +13,9 @@ from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.keepali
     problems,
     render,
 )
-from ansible_collections.katago.fleet.plugins.modules.load_balancer_address import interface_of, rejection
+from ansible_collections.katago.fleet.plugins.modules.load_balancer_address import rejection
 
 INSTANCE = Instance("balancer-1", "10.0.0.200/24", "eth0", 51, "10.0.0.101", ("10.0.0.102",))
-ADDRESSES = (
-    '[{"ifname": "lo", "addr_info": [{"local": "127.0.0.1"}]},'
-    ' {"ifname": "ens3", "addr_info": [{"local": "fe80::1"}, {"local": "10.0.0.101"}]}]'
-)
 
 
 def lines(instance: Instance) -> list[str]:
@@ -93,10 +89,3 @@ def test_wrong_variables_are_named_with_the_fix(changes: dict[str, object], prob
     assert problem in " ".join(found)
     assert bool(found) == bool(problem)
     assert 'a" }' not in " ".join(found)
-
-
-def test_interface_is_the_one_with_the_own_address_or_of_the_default_route() -> None:
-    routes = '[{"dst": "default", "dev": "ens4"}]'
-    assert interface_of("10.0.0.101", ADDRESSES, routes) == "ens3"
-    assert interface_of("192.0.2.1", ADDRESSES, routes) == "ens4"
-    assert interface_of("192.0.2.1", "", "") == ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -400,11 +399,6 @@ def test_address_is_read_from_the_rendered_configuration() -> None:
     text = keepalived.render(instance)
     assert checks_load_balancer.shared_address(text) == ("10.20.0.200", "eth0")
     assert checks_load_balancer.shared_address(text.removeprefix(keepalived.HEADER)) is None
-
-
-def test_addresses_of_the_host_are_read() -> None:
-    answer = json.dumps([{"ifname": "eth0", "addr_info": [{"local": "10.20.0.11"}, {"local": "fe80::1"}]}])
-    assert checks_load_balancer.addresses(answer) == {"10.20.0.11", "fe80::1"}
 
 
 def test_servers_of_haproxy_have_the_declared_form(host: Path, monkeypatch: pytest.MonkeyPatch) -> None:
