@@ -42,12 +42,14 @@ class Sample(Counters):
     """A sample of one host.
 
     `release`: the release of the running process; None if there is none. `workload`: the digest of what a
-    request costs by design; empty if it is unknown. `baseline`: the recorded median seconds of a probe; None
+    known position costs by design; empty if it is unknown. `limits`: what clients may request, such as
+    `maxVisits`; None if the release does not set it. `baseline`: the recorded median seconds of a probe; None
     if there is none to compare with.
     """
 
     release: str | None
     workload: str
+    limits: dict[str, float | None]
     probes: list[Probe]
     baseline: float | None
 
@@ -68,17 +70,20 @@ def take(
     at = endpoints.Endpoints.of_release(layout)
     answers: list[Probe] = []
     baseline, cost = None, ""
+    limits: dict[str, float | None] = {}
     try:
         config = admin.read_config(layout.current)
         visits = service_checks.allowed(VISITS, config, at.probe("/health"))
         baseline = comparable(layout, recorded, machine, visits)
-        cost = workload(release_layout.manifest(layout.current), config, visits, procfs.machine(machine))
+        cost = workload(release_layout.manifest(layout.current), visits, procfs.machine(machine))
+        limits = limits_of(config)
         answers = ask(at, layout, visits, probes, deadline) if probes else []
     except (OSError, ValueError) as error:
         answers = [_unanswered(f"the configuration cannot be used: {error}", 0)] * probes
     return {
         "release": _running(),
         "workload": cost,
+        "limits": limits,
         "probes": answers,
         "baseline": baseline,
         **counters(at.scrape()),
@@ -139,26 +144,25 @@ def comparable(layout: release_layout.Layout, recorded: Path, machine: Path, vis
     return content["median_seconds"] if content.get("machine") == procfs.machine(machine) else None
 
 
-def workload(
-    manifest: release_layout.Manifest | None,
-    config: Mapping[str, Any],
-    visits: int,
-    machine: Mapping[str, Any],
-) -> str:
-    """The digest of what a request costs by design: networks, limits, visits of a probe, and the device.
+def workload(manifest: release_layout.Manifest | None, visits: int, machine: Mapping[str, Any]) -> str:
+    """The digest of what a known position costs by design: networks, visits and the device.
 
     A larger network or a smaller device make a service slower, and that is no fault of its release.
     """
-    section = shape.mapping(config.get("katago"))
     assets = manifest["stands_on"] if manifest else {}
     return digest.of_json(
         {
             "networks": sorted(sha256 for path, sha256 in assets.items() if "networks" in Path(path).parts),
-            "limits": {name: section.get(name) for name in service_checks.LIMITS},
             "visits": visits,
             "device": [machine["device"], machine["processors"]],
         }
     )
+
+
+def limits_of(config: Mapping[str, Any]) -> dict[str, float | None]:
+    """The limits of what clients may request, in a configuration. Higher ones make requests slower."""
+    section = shape.mapping(config.get("katago"))
+    return {name: section.get(name) for name in service_checks.LIMITS}
 
 
 def _running() -> str | None:

@@ -80,6 +80,17 @@ class Figures:
 
 
 @dataclass(frozen=True)
+class Comparable:
+    """The hosts that are as fast as the canary by design, with what they did.
+
+    `analyses`: for the requests of clients. `positions`: for the known positions.
+    """
+
+    analyses: Figures
+    positions: Figures
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The verdict on a canary.
 
@@ -117,8 +128,8 @@ def judge(
         reason = f"{canary} runs {running} instead of {release}; somebody else changed it"
         return Verdict("unknown", (reason,), "The canary does not run the release that is judged.")
     peers = references(canary, release, samples)
-    similar = {host: taken for host, taken in peers.items() if _workload(taken) == _workload(own)}
-    measured, others, comparable = figures({canary: own}), figures(peers), figures(similar)
+    measured, others = figures({canary: own}), figures(peers)
+    comparable = _comparable(own, measured, peers)
     baseline = own[-1]["baseline"] if _is_alone(others) else None
     reasons = [
         *_stopped(canary, own),
@@ -217,8 +228,27 @@ def _kind(status: str) -> str:
     return _KINDS.get(status, status)
 
 
-def _workload(samples: Sequence[Sample]) -> str:
-    return samples[-1]["workload"]
+def _comparable(
+    own: Sequence[Sample], measured: Figures, peers: Mapping[str, Sequence[Sample]]
+) -> Comparable:
+    """Which hosts are as fast as the canary by design.
+
+    Clients may request more where the limits are higher. Known positions cost the same everywhere, but wait
+    for the requests of clients.
+    """
+    similar = {host: taken for host, taken in peers.items() if taken[-1]["workload"] == own[-1]["workload"]}
+    within = {host: taken for host, taken in similar.items() if _is_within(own[-1], taken[-1])}
+    is_idle = measured.clients.number < FEWEST_REQUESTS
+    return Comparable(analyses=figures(within), positions=figures(similar if is_idle else within))
+
+
+def _is_within(own: Sample, other: Sample) -> bool:
+    """Whether no limit is higher than that of the other host."""
+    pairs = [(limit, other["limits"].get(name)) for name, limit in own["limits"].items()]
+    return all(
+        limit == usual or (limit is not None and usual is not None and limit < usual)
+        for limit, usual in pairs
+    )
 
 
 def _rise(before: Sample, after: Sample, name: Literal["requests", "durations"]) -> dict[str, float]:
@@ -264,11 +294,12 @@ def _failures(canary: Figures, others: Figures) -> Iterator[str]:
             )
 
 
-def _slow(canary: Figures, others: Figures, baseline: float | None) -> Iterator[str]:
+def _slow(canary: Figures, others: Comparable, baseline: float | None) -> Iterator[str]:
     """Why the canary is slow. `baseline`: None if a host was measured at the same time."""
-    comparisons = [("an analysis", canary.clients.seconds, "on the others", others.clients.seconds)]
+    analyses, positions = others.analyses.clients, others.positions.probes
+    comparisons = [("an analysis", canary.clients.seconds, "on the others", analyses.seconds)]
     if canary.probes.number >= FEWEST_PROBES:
-        usual = others.probes.seconds if others.probes.number >= FEWEST_PROBES else None
+        usual = positions.seconds if positions.number >= FEWEST_PROBES else None
         comparisons += [
             ("a known position", canary.probes.seconds, "on the others", usual),
             ("a known position", canary.probes.seconds, "by its baseline", baseline),
@@ -287,7 +318,7 @@ def _is_alone(others: Figures) -> bool:
     return others.judged < FEWEST_PROBES
 
 
-def _basis(others: Figures, comparable: Figures, baseline: float | None) -> str:
+def _basis(others: Figures, comparable: Comparable, baseline: float | None) -> str:
     """What a verdict rests on."""
     if _is_alone(others):
         speed = (
@@ -297,10 +328,17 @@ def _basis(others: Figures, comparable: Figures, baseline: float | None) -> str:
         )
         return f"No other host was measured: the canary's own failures are judged, and {speed}."
     compared = f"The canary is compared with {', '.join(others.hosts)}."
-    if len(comparable.hosts) == len(others.hosts):
+    analyses, positions = comparable.analyses.hosts, comparable.positions.hosts
+    if analyses == positions == others.hosts:
         return compared
-    with_speed = ", ".join(comparable.hosts) or "none of them"
-    return f"{compared} Networks, limits or devices differ, so its speed is compared with {with_speed}."
+    return (
+        f"{compared} Networks, limits or devices differ, so the speed of analyses is compared with"
+        f" {_named(analyses)}, and that of known positions with {_named(positions)}."
+    )
+
+
+def _named(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts) or "none of them"
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ def sample(**values: Any) -> Sample:
     made: dict[str, Any] = {
         "release": "new",
         "workload": "same",
+        "limits": {"maxVisits": 1000, "maxTime": None},
         "started": 1000.0,
         "requests": {"ok": 0.0, "error": 0.0},
         "durations": dict.fromkeys(BOUNDS, 0.0),
@@ -143,7 +144,44 @@ def test_larger_network_is_no_slower_release(slow: list[Any]) -> None:
     larger = [each | {"workload": "larger"} for each in slow]
     made = verdict(larger, usual)
     assert (made.state, made.reasons) == ("passed", ())
-    assert made.basis.endswith("so its speed is compared with none of them.")
+    assert made.basis.endswith(
+        "so the speed of analyses is compared with none of them, and that of known positions with none of"
+        " them."
+    )
+
+
+SLOW_ANALYSES = traffic(50, bound="5.0")
+SLOW_POSITIONS = traffic(0, probes=[probe(3.0)] * 6)
+SLOW_POSITIONS_OF_A_BUSY_HOST = traffic(50, probes=[probe(3.0)] * 6)
+
+
+@pytest.mark.parametrize(
+    ("slow", "limits", "state"),
+    [
+        (SLOW_ANALYSES, {"maxVisits": 1000, "maxTime": None}, "failed"),
+        (SLOW_ANALYSES, {"maxVisits": 500, "maxTime": None}, "failed"),
+        (SLOW_ANALYSES, {"maxVisits": 2000, "maxTime": None}, "passed"),
+        (SLOW_ANALYSES, {"maxVisits": 500, "maxTime": 5.0}, "passed"),
+        (SLOW_POSITIONS, {"maxVisits": 500, "maxTime": None}, "failed"),
+        (SLOW_POSITIONS, {"maxVisits": 2000, "maxTime": None}, "failed"),
+        (SLOW_POSITIONS_OF_A_BUSY_HOST, {"maxVisits": 500, "maxTime": None}, "failed"),
+        (SLOW_POSITIONS_OF_A_BUSY_HOST, {"maxVisits": 2000, "maxTime": None}, "passed"),
+    ],
+)
+def test_higher_limits_excuse_only_what_they_slow(
+    slow: list[Any], limits: dict[str, float | None], state: str
+) -> None:
+    changed = [each | {"limits": limits} for each in slow]
+    assert verdict(changed, traffic(50, probes=[probe(0.5)] * 6)).state == state
+
+
+def test_hosts_with_which_speed_is_compared_are_named() -> None:
+    lower = [each | {"limits": {"maxVisits": 500}} for each in traffic(50, probes=[probe()] * 6)]
+    made = verdict(traffic(10, probes=[probe()] * 6), lower, traffic(50, probes=[probe()] * 6))
+    assert made.basis == (
+        "The canary is compared with k2, k3. Networks, limits or devices differ, so the speed of analyses is"
+        " compared with k3, and that of known positions with k2, k3."
+    )
 
 
 @pytest.mark.parametrize(

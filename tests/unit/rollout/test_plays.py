@@ -40,6 +40,7 @@ def pattern(part: str) -> str:
 SAMPLE: dict[str, Any] = {
     "release": "{{ 'new' if inventory_hostname in ansible_play_hosts[:1] else 'old' }}",
     "workload": "same",
+    "limits": {},
     "probes": [
         {"problems": [], "status": "ok", "seconds": "{{ seconds[inventory_hostname] | default(0.4) }}"}
     ]

@@ -47,7 +47,14 @@ def test_wrong_answer_is_a_problem() -> None:
 
 def test_sample_survives_json() -> None:
     counters = sample.counters(prometheus.parse(METRICS))
-    made = {"release": "new", "workload": "w", "probes": [], "baseline": 0.5, **counters}
+    made = {
+        "release": "new",
+        "workload": "w",
+        "limits": {"maxVisits": 9, "maxTime": None},
+        "probes": [],
+        "baseline": 0.5,
+        **counters,
+    }
     assert sample.parse(json.loads(json.dumps(made))) == made
 
 
@@ -61,12 +68,10 @@ MANIFEST = layout.Manifest(
 MACHINE = {"name": "k1", "device": "4 x CPU", "processors": 4}
 
 
-def workload(
-    network: str = "n", tuning: str = "t", limit: int = 100, visits: int = 32, **machine: Any
-) -> str:
+def workload(network: str = "n", tuning: str = "t", visits: int = 32, **machine: Any) -> str:
     assets = {**MANIFEST["stands_on"], "/opt/katago/networks/n/net": network, "/opt/katago/tuning/t": tuning}
     manifest = layout.Manifest(**{**MANIFEST, "stands_on": assets})
-    return sample.workload(manifest, {"katago": {"maxVisits": limit}}, visits, {**MACHINE, **machine})
+    return sample.workload(manifest, visits, {**MACHINE, **machine})
 
 
 def test_hosts_of_a_kind_have_the_same_workload() -> None:
@@ -76,7 +81,14 @@ def test_hosts_of_a_kind_have_the_same_workload() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"network": "larger"}, {"limit": 1000}, {"visits": 10}, {"device": "1 x GPU"}, {"processors": 2}],
+    [{"network": "larger"}, {"visits": 10}, {"device": "1 x GPU"}, {"processors": 2}],
 )
-def test_what_makes_requests_costlier_is_another_workload(other: dict[str, Any]) -> None:
+def test_what_makes_a_known_position_costlier_is_another_workload(other: dict[str, Any]) -> None:
     assert workload(**other) != workload()
+
+
+def test_limits_are_those_of_the_configuration() -> None:
+    limits = sample.limits_of({"katago": {"maxVisits": 100, "maxTime": 2.5, "cacheSize": 7}})
+    assert (limits["maxVisits"], limits["maxTime"], limits["maxReviewVisits"]) == (100, 2.5, None)
+    assert "cacheSize" not in limits
+    assert set(sample.limits_of({"katago": {}}).values()) == {None}
