@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import digest, procfs, prometheus, shape
 from ansible_collections.katago.fleet.plugins.module_utils.release import layout as release_layout
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, unit
+from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints, overlay, unit
 from ansible_collections.katago.fleet.plugins.module_utils.service import checks as service_checks
 from ansible_collections.katago.fleet.plugins.module_utils.triage import baseline as triage_baseline
 
@@ -42,9 +42,9 @@ class Sample(Counters):
     """A sample of one host.
 
     `release`: the release of the running process; None if there is none. `workload`: the digest of what a
-    known position costs by design; empty if it is unknown. `limits`: what clients may request, such as
-    `maxVisits`; None if the release does not set it. `baseline`: the recorded median seconds of a probe; None
-    if there is none to compare with.
+    known position costs by design; empty if it is unknown. `limits`: what clients may request now, such
+    as `maxVisits`; None if the release does not set it. `baseline`: the recorded median seconds of a probe;
+    None if there is none to compare with.
     """
 
     release: str | None
@@ -73,10 +73,11 @@ def take(
     limits: dict[str, float | None] = {}
     try:
         config = admin.read_config(layout.current)
-        visits = service_checks.allowed(VISITS, config, at.probe("/health"))
+        health = at.probe("/health")
+        visits = service_checks.allowed(VISITS, config, health)
         baseline = comparable(layout, recorded, machine, visits)
         cost = workload(release_layout.manifest(layout.current), visits, procfs.machine(machine))
-        limits = limits_of(config)
+        limits = limits_of(config, health[1] if health else {})
         answers = ask(at, layout, visits, probes, deadline) if probes else []
     except (OSError, ValueError) as error:
         answers = [_unanswered(f"the configuration cannot be used: {error}", 0)] * probes
@@ -159,10 +160,15 @@ def workload(manifest: release_layout.Manifest | None, visits: int, machine: Map
     )
 
 
-def limits_of(config: Mapping[str, Any]) -> dict[str, float | None]:
-    """The limits of what clients may request, in a configuration. Higher ones make requests slower."""
+def limits_of(config: Mapping[str, Any], health: Mapping[str, Any]) -> dict[str, float | None]:
+    """The limits of what clients may request: as configured, or as lowered by the override in `/health`.
+
+    Higher ones make requests slower.
+    """
     section = shape.mapping(config.get("katago"))
-    return {name: section.get(name) for name in service_checks.LIMITS}
+    override = overlay.shown(health.get("overlay"))
+    lowered = override["keys"] if override else {}
+    return {name: lowered.get(f"katago.{name}", section.get(name)) for name in service_checks.LIMITS}
 
 
 def _running() -> str | None:

@@ -7,7 +7,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal
 
 from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
@@ -237,7 +237,11 @@ def _comparable(
     for the requests of clients.
     """
     similar = {host: taken for host, taken in peers.items() if taken[-1]["workload"] == own[-1]["workload"]}
-    within = {host: taken for host, taken in similar.items() if _is_within(own[-1], taken[-1])}
+    within = {
+        host: taken
+        for host, taken in similar.items()
+        if all(_is_within(mine, theirs) for mine, theirs in product(own, taken))
+    }
     is_idle = measured.clients.number < FEWEST_REQUESTS
     return Comparable(analyses=figures(within), positions=figures(similar if is_idle else within))
 

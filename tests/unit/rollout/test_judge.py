@@ -175,6 +175,12 @@ def test_higher_limits_excuse_only_what_they_slow(
     assert verdict(changed, traffic(50, probes=[probe(0.5)] * 6)).state == state
 
 
+def test_limits_that_an_override_lowers_on_the_others_for_a_while_excuse_slow_analyses() -> None:
+    first, last = traffic(50)
+    lowered = first | {"limits": {"maxVisits": 100, "maxTime": None}}
+    assert verdict(SLOW_ANALYSES, [lowered, last]).state == "passed"
+
+
 def test_hosts_with_which_speed_is_compared_are_named() -> None:
     lower = [each | {"limits": {"maxVisits": 500}} for each in traffic(50, probes=[probe()] * 6)]
     made = verdict(traffic(10, probes=[probe()] * 6), lower, traffic(50, probes=[probe()] * 6))

@@ -87,8 +87,11 @@ def test_what_makes_a_known_position_costlier_is_another_workload(other: dict[st
     assert workload(**other) != workload()
 
 
-def test_limits_are_those_of_the_configuration() -> None:
-    limits = sample.limits_of({"katago": {"maxVisits": 100, "maxTime": 2.5, "cacheSize": 7}})
+def test_limits_are_as_configured_or_as_lowered_by_an_override() -> None:
+    config = {"katago": {"maxVisits": 100, "maxTime": 2.5, "cacheSize": 7}}
+    limits = sample.limits_of(config, {"overlay": None})
     assert (limits["maxVisits"], limits["maxTime"], limits["maxReviewVisits"]) == (100, 2.5, None)
     assert "cacheSize" not in limits
-    assert set(sample.limits_of({"katago": {}}).values()) == {None}
+    shown = {"keys": {"katago.maxVisits": 20}, "expiresAt": "2026-02-01T12:00:00Z", "why": "load", "who": "a"}
+    assert sample.limits_of(config, {"overlay": shown}) == limits | {"maxVisits": 20}
+    assert set(sample.limits_of({"katago": {}}, {}).values()) == {None}
