@@ -16,6 +16,17 @@ SERVICE = "katago-mcp.service"
 HISTORY = "/var/lib/katago-mcp/history.jsonl"
 LOCK = "/run/katago-mcp.lock"
 STATE = "/var/lib/katago-mcp"
+CACHE_FILE = "/var/cache/katago-mcp/answers.sqlite3"
+# The newest answers may still be in SQLite's journal beside the file. Every answer contains the word.
+_DAMAGE = f"""
+import pathlib, sqlite3
+sqlite3.connect('{CACHE_FILE}').execute('PRAGMA wal_checkpoint')
+file = pathlib.Path('{CACHE_FILE}').open('r+b')
+content = file.read()
+place = content.rindex(b'scoreLead')
+file.seek(place)
+file.write(bytes([content[place] ^ 1]))
+"""
 DROP_IN = f"/etc/systemd/system/{SERVICE}.d/fault.conf"
 
 
@@ -38,6 +49,12 @@ def current(host: Any) -> str:
 def history(host: Any) -> list[dict[str, Any]]:
     """The history of the host's releases."""
     return [json.loads(line) for line in host.check_output(f"cat {HISTORY}").splitlines()]
+
+
+def damage_cache(host: Any) -> str:
+    """Flip a bit of an answer in the cache; return the new digest of the file."""
+    host.check_output("python3 -c %s", _DAMAGE)
+    return str(host.file(CACHE_FILE).sha256sum)
 
 
 def untouched(host: Any) -> tuple[str, int, list[dict[str, Any]], bool]:

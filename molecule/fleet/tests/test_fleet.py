@@ -131,6 +131,18 @@ def test_rollout_that_is_killed_at_every_third_task_disturbs_nobody(traffic: Tra
     expect_undisturbed(traffic)
 
 
+def test_rollback_that_is_killed_at_every_fifth_task_disturbs_nobody(traffic: Traffic) -> None:
+    before = releases()
+
+    def attempt(number: int) -> fleet.Run:
+        return fleet.play("rollback.yml", kill_before=5 * number, counts_from="Lock the host")
+
+    fleet.killed_everywhere(attempt, 40)
+    assert not before & releases()
+    expect_all_in_rotation()
+    expect_undisturbed(traffic)
+
+
 @pytest.mark.parametrize("kind", ["does not import", "has no engine", "crashes"])
 def test_bad_release_reaches_only_the_canary_and_disturbs_nobody(
     traffic: Traffic, tmp_path: Path, kind: str
@@ -150,9 +162,8 @@ def test_bad_release_reaches_only_the_canary_and_disturbs_nobody(
 def test_canary_that_misbehaves_under_load_fails_its_soak(
     traffic: Traffic, tmp_path: Path, fault: str
 ) -> None:
-    """Its clients notice it, until the soak has failed."""
-    # A canary with other limits than the others would not be compared with them.
-    succeed(fleet.play("deploy.yml", variables=QUICK))
+    """Its clients notice it, until the soak has failed, although its limits are higher than the others'."""
+    succeed(fleet.play("deploy.yml", variables={"katago_mcp_default_visits": 5, **QUICK}))
     expect_undisturbed(traffic)
     server = bad_releases.that_misbehaves(tmp_path, fault)
     try:
@@ -186,6 +197,46 @@ def test_host_that_an_operator_takes_out_can_be_rebooted(traffic: Traffic) -> No
     output = succeed(fleet.command("restart", only))
     assert "out of rotation" in output
     succeed(fleet.command("rotation_in", only))
+    expect_undisturbed(traffic)
+
+
+def test_purge_that_restarts_the_service_disturbs_nobody(traffic: Traffic) -> None:
+    host = hosts.connect(FIRST.name)
+    before = hosts.main_pid(host)
+    hosts.damage_cache(host)
+    output = succeed(fleet.command("purge_cache", f"--limit={FIRST.name}"))
+    assert "The service is restarted because the cache is damaged" in output
+    assert hosts.main_pid(host) != before
+    expect_all_in_rotation()
+    expect_undisturbed(traffic)
+
+
+def test_restore_of_a_damaged_release_disturbs_nobody(traffic: Traffic) -> None:
+    only = f"--limit={SECOND.name}"
+    repository = {"backup_repository": "/srv/katago", "backup_password": "of-the-test"}
+    succeed(fleet.command("backup", only, variables=repository))
+    host = hosts.connect(SECOND.name)
+    before = hosts.main_pid(host)
+    damaged = host.check_output("readlink --canonicalize /opt/katago-mcp/current/config.json")
+    host.check_output(f"truncate --size=100 {damaged}")
+    assert damaged in succeed(fleet.command("restore", only, variables=repository))
+    assert hosts.main_pid(host) != before
+    expect_all_in_rotation()
+    expect_undisturbed(traffic)
+
+
+def test_security_mode_costs_only_what_was_in_flight_on_the_host(traffic: Traffic) -> None:
+    """It does not wait: an intruder must not stay connected."""
+    only = f"--limit={THIRD.name}"
+    expect_undisturbed(traffic)
+    try:
+        succeed(fleet.command("security_on", only, why="test"))
+        count_failures(traffic, most=IN_FLIGHT)
+        expect_undisturbed(traffic)
+    finally:
+        run = fleet.command("security_off", only, why="test")
+    succeed(run)
+    expect_all_in_rotation()
     expect_undisturbed(traffic)
 
 

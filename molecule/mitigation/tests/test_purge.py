@@ -10,21 +10,16 @@ import pytest
 
 from lab import runtime
 from lab.hosts import Host
-from tests import fleet
+from tests import fleet, hosts
+from tests.hosts import CACHE_FILE
 
 FIRST, SECOND = fleet.LAB.hosts()
 SERVICE = "katago-mcp.service"
 CACHE = "/var/cache/katago-mcp"
-FILE = f"{CACHE}/answers.sqlite3"
 QUARANTINE = "/var/cache/katago-mcp-quarantine"
 VERIFY = (
     "KATAGO_SERVER_HOST=127.0.0.1 setpriv --reuid=katago-mcp --regid=katago-mcp --clear-groups"
     " katago-mcp cache verify --json"
-)
-# Every answer contains this word. Changing one bit of it makes the checksum wrong.
-DAMAGE = (
-    "import pathlib; file = pathlib.Path('{file}'); content = bytearray(file.read_bytes());"
-    " content[content.rindex(b'scoreLead')] ^= 1; file.open('r+b').write(content)"
 )
 
 
@@ -42,8 +37,7 @@ def on(target: Host, command: str) -> str:
 
 def damage(target: Host) -> str:
     """Flip a bit of the cache's file; return the new digest of the file."""
-    on(target, f'python3 -c "{DAMAGE.format(file=FILE)}"')
-    return digest(target, FILE)
+    return hosts.damage_cache(hosts.connect(target.name))
 
 
 def digest(target: Host, path: str) -> str:
@@ -95,7 +89,7 @@ def expect_sound(target: Host) -> None:
     """Expect an intact cache with the right owner and mode."""
     assert verdict(target)["problems"] == []
     assert on(target, f"stat -c '%U %G %a' {CACHE}") == "katago-mcp katago-mcp 755"
-    assert on(target, f"stat -c '%U %a' {FILE}") == "katago-mcp 600"
+    assert on(target, f"stat -c '%U %a' {CACHE_FILE}") == "katago-mcp 600"
 
 
 def test_check_mode_predicts_and_changes_nothing() -> None:
@@ -137,8 +131,6 @@ def test_engine_stays_on_request_and_a_damaged_cache_of_a_running_service_is_qua
     assert run.returncode == 0, run.output
     before, quarantine = (server(SECOND), engine(SECOND), kernels(SECOND)), quarantined(SECOND)
     assert "replaced" not in output(run)
-    # The newest answers may still be in SQLite's journal beside the file.
-    on(SECOND, f"python3 -c \"import sqlite3; sqlite3.connect('{FILE}').execute('PRAGMA wal_checkpoint')\"")
     damage(SECOND)
     assert verdict(SECOND)["damagedEntries"] == 1
     run = purge(SECOND, variables={"replace_engine": False})
@@ -155,7 +147,7 @@ def test_damaged_cache_of_a_stopped_service_is_quarantined_unchanged_wherever_ru
     before, quarantine = kernels(FIRST), quarantined(FIRST)
     damaged = damage(FIRST)
     assert verdict(FIRST)["damagedEntries"] == 1
-    assert digest(FIRST, FILE) == damaged
+    assert digest(FIRST, CACHE_FILE) == damaged
     limit = f"--limit={FIRST.name}"
     fleet.killed_everywhere(lambda tasks: fleet.play("purge_cache.yml", limit, kill_before=tasks), 60)
     (moved,) = quarantined(FIRST) - quarantine
@@ -197,7 +189,7 @@ def full() -> Iterator[str]:
     """The cache on a file system of its own that other files and a large cache fill; the other files."""
     filler = f"{CACHE}/pocl/filler"
     copy = f"cp -a {CACHE} /srv/kept && mount -t tmpfs -o size=64m,mode=755 tmpfs {CACHE}"
-    grow = f'cp -a /srv/kept/. {CACHE} && python3 -c "{GROW.format(file=FILE)}"'
+    grow = f'cp -a /srv/kept/. {CACHE} && python3 -c "{GROW.format(file=CACHE_FILE)}"'
     fill = f"chown -R katago-mcp: {CACHE} && mkdir -p {CACHE}/pocl && cat /dev/zero > {filler} || true"
     on(SECOND, f"systemctl stop {SERVICE} && {copy} && {grow} && {fill}")
     assert "100%" in on(SECOND, f"df --output=pcent {CACHE}")
@@ -223,7 +215,7 @@ def test_purge_makes_room_on_a_full_disk(full: str, running: bool) -> None:
 
 
 def test_disk_that_other_files_fill_is_reported_and_the_service_is_not_restarted(full: str) -> None:
-    on(SECOND, f"rm {FILE}* && cat /dev/zero >> {full} || true")
+    on(SECOND, f"rm {CACHE_FILE}* && cat /dev/zero >> {full} || true")
     run = purge(SECOND)
     assert run.returncode != 0
     assert "The disk still has no room: " in output(run), run.output
