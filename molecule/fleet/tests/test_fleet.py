@@ -213,7 +213,7 @@ def test_purge_that_restarts_the_service_disturbs_nobody(traffic: Traffic) -> No
 
 def test_restore_of_a_damaged_release_disturbs_nobody(traffic: Traffic) -> None:
     only = f"--limit={SECOND.name}"
-    repository = {"backup_repository": "/srv/katago", "backup_password": "of-the-test"}
+    repository = {"backup_repository": "/srv/katago", "backup_password": "a password of the test"}
     succeed(fleet.command("backup", only, variables=repository))
     host = hosts.connect(SECOND.name)
     before = hosts.main_pid(host)

@@ -20,6 +20,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from ansible_collections.katago.fleet.plugins.module_utils.common import secret_text
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import interruption, procedures
 from ansible_collections.katago.fleet.plugins.plugin_utils.run.procedures import Input, Procedure
 
@@ -72,7 +73,8 @@ def main(arguments: Sequence[str]) -> int:
     except UsageError as error:
         print(f"bin/fleet: {error}", file=sys.stderr)
         return 2
-    print(shlex.join(command), file=sys.stderr, flush=True)
+    # A log of a job that runs this command keeps what is printed.
+    print(secret_text.redact(shlex.join(command))[0], file=sys.stderr, flush=True)
     _begin_report(procedure, rest)
     return _become(command, is_interruptible=procedure.is_interruptible)
 

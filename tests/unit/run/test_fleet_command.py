@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -213,3 +214,29 @@ def test_report_of_triage_is_kept_if_no_triage_starts(
     fleet_command.main(["triage", *named, *arguments])
     assert json.loads(path.read_text())["verdict"] == "healthy"
     assert not (tmp_path / "none.json").exists()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ['--extra-vars={"backup_repository": "/srv/katago", "backup_password": "of-the-test"}'],
+        ["-e", "backup_password=of-the-test"],
+        ["-e", "{backup_password: of-the-test}"],
+    ],
+)
+def test_printed_command_shows_no_secret_and_the_run_gets_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str]
+) -> None:
+    run: list[str] = []
+
+    def become(command: Sequence[str], **_: object) -> int:
+        run.extend(command)
+        return 0
+
+    monkeypatch.setattr(fleet_command, "_become", become)
+    assert fleet_command.main(["backup", "-l", "katago-1", *given]) == 0
+    printed = capsys.readouterr().err
+    assert "of-the-test" in " ".join(run)
+    assert "of-the-test" not in printed
+    assert "backup.yml" in printed
+    assert "-l katago-1" in printed
