@@ -27,26 +27,32 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--megabytes", type=int, default=200, help="size of the network (default: %(default)s)"
     )
+    parser.add_argument("--hosts", default="", help="numbers of hosts, with commas (default: 1 and all)")
 
 
 def measure(arguments: argparse.Namespace) -> Report:
-    """Install a new network on one host and on all hosts of the lab, and on all without the asset host."""
+    """Install a new network on parts of the lab, and on the largest one without the asset host."""
     hosts = fleet.LAB.hosts()
-    if len(hosts) < 3:
-        raise RuntimeError(f"the lab has {len(hosts)} hosts, but needs 3: bin/lab up --count 3")
+    sizes = sorted({int(size) for size in arguments.hosts.split(",") if size} or {1, len(hosts)})
+    most = max(sizes[-1], 3)
+    if len(hosts) < most:
+        raise RuntimeError(f"the lab has {len(hosts)} hosts, but needs {most}: bin/lab up --count {most}")
     # Leaves the engine on every host, and nothing but the network to send.
     _sent(hosts, megabytes=1, direct=False)
-    one = _sent(hosts[:1], arguments.megabytes, direct=False)
-    every = _sent(hosts, arguments.megabytes, direct=False)
-    direct = _sent(hosts, arguments.megabytes, direct=True)
+    sent = [_sent(hosts[:size], arguments.megabytes, direct=False) for size in sizes]
+    direct = _sent(hosts[: sizes[-1]], arguments.megabytes, direct=True)
+    ratio = f"{_count(sizes[-1])} / {_count(sizes[0])}"
     figures = (
-        Figure("1 host", one, "MB"),
-        Figure(f"{len(hosts)} hosts", every, "MB"),
-        Figure(f"{len(hosts)} hosts, each from the control node", direct, "MB"),
-        Figure(f"{len(hosts)} hosts / 1 host", every / one, at_most=MOST_RATIO),
-        Figure(f"{len(hosts)} hosts / 1 host, each from the control node", direct / one),
+        *(Figure(_count(size), each, "MB") for size, each in zip(sizes, sent, strict=True)),
+        Figure(f"{_count(sizes[-1])}, each from the control node", direct, "MB"),
+        Figure(ratio, sent[-1] / sent[0], at_most=MOST_RATIO),
+        Figure(f"{ratio}, each from the control node", direct / sent[0]),
     )
     return Report("distribution", f"a network of {arguments.megabytes} MB, sent by SSH", figures)
+
+
+def _count(hosts: int) -> str:
+    return "1 host" if hosts == 1 else f"{hosts} hosts"
 
 
 def _sent(hosts: list[Host], megabytes: int, *, direct: bool) -> float:

@@ -20,6 +20,9 @@ from tests.bench.report import Figure, Report, number
 _RECAP = re.compile(r"^\S+\s+: (?P<counts>(?:\w+=\d+\s*)+)$", re.M)
 # A task that was skipped by `when` costs a host time too.
 _COUNTED = ("ok", "failed", "skipped", "rescued", "ignored")
+# On two processors, which the lab's hosts use too.
+_COMPARED = 8
+_MOST_RATIO = 2.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--hosts", default="", help="numbers of hosts, with commas (default: 1,2,4,... to all)"
     )
-    parser.add_argument("--window", type=int, default=2, help="triage_window (default: %(default)s)")
+    parser.add_argument("--window", type=int, default=10, help="triage_window (default: %(default)s)")
     parser.add_argument(
         "--for", dest="most", type=int, default=1000, help="calculate for (default: %(default)s)"
     )
@@ -75,6 +78,15 @@ def measure(arguments: argparse.Namespace) -> Report:
             f" {each.tasks} | {each.headers} |"
             for each in samples
         ]
+        walls = {each.hosts: each.wall for each in samples}
+        if {1, _COMPARED} <= walls.keys():
+            figures.append(
+                Figure(
+                    f"{procedure}.yml: wall time, {_COMPARED} hosts / 1 host",
+                    walls[_COMPARED] / walls[1],
+                    at_most=_MOST_RATIO,
+                )
+            )
         if len(samples) > 1:
             cpu = fitted([(each.hosts, each.cpu) for each in samples])
             figures += [
