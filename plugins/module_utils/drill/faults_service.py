@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.drill import fault, program
+from ansible_collections.katago.fleet.plugins.module_utils.common import shape
+from ansible_collections.katago.fleet.plugins.module_utils.drill import fault, program, step
 from ansible_collections.katago.fleet.plugins.module_utils.drill.fault import Fault, Request, Seen
 from ansible_collections.katago.fleet.plugins.module_utils.drill.host import Host, RefusedError
 from ansible_collections.katago.fleet.plugins.module_utils.drill.parameters import Parameter
@@ -21,6 +22,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.drill.steps_units imp
     limits_processors,
     quota_file,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.procedure import host_lock
 from ansible_collections.katago.fleet.plugins.module_utils.service import limits, overlay_apply
 
 _LONGEST_HELPER = 600
@@ -99,8 +101,7 @@ def _is_slow(host: Host, steps: Sequence[Step]) -> Seen:
 
 def _errors(host: Host, request: Request) -> list[Step]:
     fault.require_service(host)
-    if host.places.overlay.exists():
-        raise RefusedError("Limits of the service are lowered already. Restore them first.")
+    before = _automatic_override(host)
     try:
         config, _ = overlay_apply.look()
         asked = limits.parse({"concurrent": 1, "queued": 0}, request.ttl / 60, "drill")
@@ -109,7 +110,24 @@ def _errors(host: Host, request: Request) -> list[Step]:
     except (overlay_apply.RefusedError, limits.OverlayError) as error:
         raise RefusedError(str(error)) from error
     busy = Helper("keep-busy", request.ttl)
-    return [_SERVICE, Lowered(request.drill, usable, request.ttl / 60), busy]
+    return [_SERVICE, Lowered(request.drill, usable, request.ttl / 60, before), busy]
+
+
+def _automatic_override(host: Host) -> str:
+    """The override of self-healing, as an earlier drill may leave it; empty if no limits are lowered."""
+    content = step.content_of(host.places.overlay)
+    if content is None:
+        return ""
+    try:
+        document = shape.mapping(shape.parsed(content))
+    except shape.ShapeError:
+        document = {}
+    if document.get("who") != host_lock.SELF_HEALING:
+        raise RefusedError(
+            f"Limits of the service are lowered already by {document.get('who', 'an unknown program')}."
+            " Restore them first: playbooks/mitigate_undo.yml"
+        )
+    return content.decode()
 
 
 def _is_refusing(host: Host, steps: Sequence[Step]) -> Seen:
@@ -171,7 +189,7 @@ FAULTS = (
     Fault(
         "error_burst",
         "The service refuses most requests: its limits are lowered, and one client keeps it busy.",
-        "a running service without lowered limits",
+        "a running service whose limits no person has lowered",
         _errors,
         _is_refusing,
     ),

@@ -339,11 +339,13 @@ class Lowered(Step):
     """Limits that are lowered so far that the service refuses most requests.
 
     `limits`: by key of the configuration. `minutes`: the duration of the override, which ends itself too.
+    `before`: the override that it replaces, as in its file; empty without one.
     """
 
     drill: str
     limits: Mapping[str, float | int]
     minutes: float
+    before: str = ""
 
     def apply(self, host: Host) -> None:
         """Lower the limits, and wait until the service follows."""
@@ -354,12 +356,19 @@ class Lowered(Step):
             raise OSError(str(error)) from error
 
     def undo(self, host: Host) -> None:
-        """Remove the override if it is that of the drill."""
+        """Remove the override if it is that of the drill; restore the one before unless it has ended."""
         if not self.remains(host):
             return
-        host.places.overlay.unlink()
+        document: limits.Document | None = json.loads(self.before) if self.before else None
+        if document and (expires := timestamps.parse(document["expiresAt"])).timestamp() > host.time():
+            try:
+                overlay_apply.apply(expires, document)
+            except overlay_apply.RefusedError as error:
+                raise OSError(str(error)) from error
+        else:
+            host.places.overlay.unlink()
+            overlay_apply.disarm()
         host.systemctl("reload", "--no-block", paths.SERVICE_UNIT, check=False)
-        overlay_apply.disarm()
 
     def remains(self, host: Host) -> str:
         """The override is that of the drill."""

@@ -132,6 +132,47 @@ def test_fault_lands_and_is_undone(world: World, request_: inject.Asked) -> None
     assert (active["phase"], active["undone_by"], seen.landed) == ("undone", "request", False)
 
 
+OVERRIDE = {"set": {"katago.maxVisits": 250}, "why": "the engine failed", "who": "self-healing"}
+
+
+def lowered(world: World, **values: object) -> Path:
+    """Limits that are lowered already; the file of the override."""
+    file = worlds.places(world.root).overlay
+    file.write_text(json.dumps({**OVERRIDE, **values}, indent=1) + "\n")
+    return file
+
+
+def test_limits_that_self_healing_had_lowered_are_lowered_again_after_a_burst_of_errors(world: World) -> None:
+    later = timestamps.stamp(FakeHost(world).time() + 600)
+    file = lowered(world, expiresAt=later)
+    before = worlds.state(world), file.read_bytes()
+    host = injected(world, asked("error_burst"))
+    assert inject.info(host)[1].landed
+    assert json.loads(file.read_text())["why"].startswith("drill ")
+    undo.undo(host, "expiry")
+    assert (worlds.state(world), file.read_bytes()) == before
+
+
+def test_lowered_limits_that_ended_during_a_burst_of_errors_are_not_lowered_again(world: World) -> None:
+    file = lowered(world, expiresAt=timestamps.stamp(FakeHost(world).time() - 1))
+    undo.undo(injected(world, asked("error_burst")), "expiry")
+    assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "who"),
+    [(json.dumps({**OVERRIDE, "who": "anna@ops"}), "anna@ops"), ("{", "an unknown program"), ("[]", "")],
+)
+def test_burst_of_errors_is_refused_where_a_person_has_lowered_the_limits(
+    world: World, content: str, who: str
+) -> None:
+    file = lowered(world)
+    file.write_text(content)
+    with pytest.raises(RefusedError, match=rf"lowered already by {who}.*mitigate_undo\.yml"):
+        inject.arm(FakeHost(world), asked("error_burst"))
+    assert file.read_text() == content
+
+
 def without_timer(before: dict[str, object]) -> dict[str, object]:
     """What is on the host before it is armed, apart from the timer."""
     return {key: value for key, value in before.items() if key not in ("units", "enabled")}

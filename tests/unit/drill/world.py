@@ -343,6 +343,9 @@ def _fake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         document = {"who": who, "why": request.why, "expiresAt": "2026-11-30T12:00:00Z"}
         files.write(overlay, json.dumps(document).encode(), mode=0o644)
 
+    def apply(_: object, document: Any) -> None:
+        files.write(overlay, json.dumps(document, indent=1).encode() + b"\n", mode=0o644)
+
     def counted(module: object, name: str) -> None:
         original = getattr(module, name)
 
@@ -361,6 +364,7 @@ def _fake(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     # Nothing here survives a power failure.
     monkeypatch.setattr(os, "fsync", lambda _: None)
     monkeypatch.setattr(overlay_apply, "lower", lower)
+    monkeypatch.setattr(overlay_apply, "apply", apply)
     monkeypatch.setattr(overlay_apply, "disarm", lambda: None)
     monkeypatch.setattr(
         overlay_apply,
