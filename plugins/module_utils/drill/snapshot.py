@@ -28,6 +28,7 @@ _SHORT = 16
 _TIME_SERVICES = ("chrony.service", "ntp.service", "ntpsec.service", "systemd-timesyncd.service")
 _OTHERS = (paths.LOAD_BALANCER_UNIT, paths.KEEPALIVED_UNIT, *_TIME_SERVICES)
 _DRILL = "katago-drill"
+_OVERRIDE_UNITS = paths.OVERLAY_TIMER.removesuffix(".timer")
 # Mounts that come and go with sessions and units.
 _FLEETING = re.compile(r"/(?:run/(?:user|credentials|systemd)|proc|sys|dev)(?:/|$)")
 _PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "Type", "CPUQuotaPerSecUSec")
@@ -106,6 +107,7 @@ def compare(before: Snapshot, after: Snapshot) -> list[Difference]:
     response = {
         "release": before.get("release current") != after.get("release current"),
         "boot": before.get("boot id") != after.get("boot id"),
+        "override": any(what.startswith("override ") for what in after),
     }
     return [
         Difference(what=what, before=before.get(what, ABSENT), after=after.get(what, ABSENT))
@@ -130,6 +132,9 @@ def _is_legitimate(what: str, before: str | None, after: str | None, response: M
     if kind == "override":
         # A response may lower limits for a while. Every override ends automatically.
         return after is None or not name.startswith(f"{WHO}:")
+    if _OVERRIDE_UNITS in what:
+        # The timer of an override is there as long as the override.
+        return (after is not None) == response["override"]
     if kind == "mark":
         # Whoever paused repairs may resume them.
         return after is None

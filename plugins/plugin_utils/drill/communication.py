@@ -23,8 +23,9 @@ _PROCEDURES = {
     "roll_back": "rollback",
     "quarantine_cache": "purge_cache",
     "lower_limits": "mitigate",
+    "free_disk": "purge_cache",
 }
-"""The procedure that does the same as a repair of self-healing. Others keep the name of the repair."""
+"""The procedure with which a person does what a repair of self-healing does."""
 _KINDS: Mapping[str, Literal["opened", "update", "escalated", "closed"]] = {
     "opened": "opened",
     "updated": "update",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import typing
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.procedure.host_lock import Life
 from ansible_collections.katago.fleet.plugins.module_utils.self_healing import log
+from ansible_collections.katago.fleet.plugins.module_utils.self_healing import state as healing_state
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill import (
     closing,
     communication,
@@ -27,6 +29,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.drill.observer import
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.plan import Plan, Target
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import Record
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.store import DrillRecordError, DrillRecords
+from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 
 DAY = date(2026, 11, 30)
 AT = "2026-11-30T10:00:00Z"
@@ -238,6 +241,12 @@ def test_repairs_of_the_host_are_actions() -> None:
     ]
     (action,) = communication.repairs(events, "katago-1", AT)
     assert (action["procedure"], action["by"], action["outcome"]) == ("rollback", "self-healing", "done")
+
+
+@pytest.mark.parametrize("repair", typing.get_args(healing_state.Name))
+def test_every_repair_counts_as_the_procedure_that_does_the_same(repair: str) -> None:
+    (action,) = communication.repairs([log.Event(END, "started", "", "new", repair)], "katago-1", AT)
+    assert action["procedure"] in procedures.PROCEDURES
 
 
 def test_messages_and_the_status_page_are_read_from_the_incident() -> None:

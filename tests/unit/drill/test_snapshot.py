@@ -221,6 +221,28 @@ def test_override_of_the_drill_is_a_difference(
     assert snapshot.compare(after, before) == []
 
 
+@pytest.mark.parametrize("unit", ["unit katago-mcp-overlay-expiry.timer", "unit file /etc/{}.timer"])
+@pytest.mark.parametrize(
+    ("before", "override", "after", "left"),
+    [
+        ("active", False, None, False),
+        (None, True, "active", False),
+        ("active", True, "active, another one", False),
+        (None, False, "active", True),
+        ("active", True, None, True),
+    ],
+)
+def test_timer_of_an_override_is_a_difference_without_the_override(
+    unit: str, before: str | None, override: bool, after: str | None, left: bool
+) -> None:
+    name = unit.format("katago-mcp-overlay-expiry")
+    lowered = {"override self-healing: the engine failed": "until 2026-11-30T12:00:00Z"}
+    former = {name: before} if before else {}
+    later = {**({name: after} if after else {}), **(lowered if override else {})}
+    found = [each["what"] for each in snapshot.compare(former, later)]
+    assert (name in found) is left
+
+
 def test_mark_that_is_new_is_a_difference() -> None:
     assert snapshot.compare({"mark /a": "1"}, {}) == []
     assert snapshot.compare({}, {"mark /a": "1"}) == [{"what": "mark /a", "before": "absent", "after": "1"}]
