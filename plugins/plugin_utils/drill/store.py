@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,6 +30,7 @@ class DrillRecords:
 
     def __init__(self, root: Path) -> None:
         self._directory = root / "drills"
+        self._incidents = root / "incidents"
 
     def directory(self, drill: str) -> Path:
         """The directory of a drill."""
@@ -39,19 +41,16 @@ class DrillRecords:
         return self.directory(drill) / PROBER
 
     def reserve(self, day: date, run: str) -> str:
-        """Create the directory of a new drill for a run of Ansible; return the drill's id. Raises OSError."""
+        """Create the directory of a new drill for a run of Ansible; return the drill's id. Raises OSError.
+
+        The incident of a drill has the same id. It may still be there if the drill's record was removed.
+        """
         directories.make(self._directory, mode=directories.PRIVATE)
-        number = 1
-        while True:
-            drill = f"{state.DRILL_PREFIX}{day.isoformat()}-{number}"
-            try:
-                self.directory(drill).mkdir()
-            except FileExistsError:
-                number += 1
-                continue
-            directories.make(self.directory(drill), own=self.directory(drill), mode=directories.PRIVATE)
-            files.write(self.directory(drill) / _RUN, run.encode(), mode=0o600)
-            return drill
+        ids = (f"{state.DRILL_PREFIX}{day.isoformat()}-{number}" for number in itertools.count(1))
+        free = (each for each in ids if not (self._incidents / each).exists())
+        drill = next(each for each in free if _made(self.directory(each)))
+        files.write(self.directory(drill) / _RUN, run.encode(), mode=0o600)
+        return drill
 
     def discard(self, drill: str) -> None:
         """Remove the directory of a drill that was refused. A drill that has a record is kept."""
@@ -115,3 +114,13 @@ class DrillRecords:
         closed: Record = {**record, "outcome": "aborted", "ended": now, "reason": why}
         self.save(closed)
         return closed
+
+
+def _made(directory: Path) -> bool:
+    """Whether a new directory was created; only one process can create it."""
+    try:
+        directory.mkdir()
+    except FileExistsError:
+        return False
+    directories.make(directory, own=directory, mode=directories.PRIVATE)
+    return True

@@ -150,6 +150,13 @@ def test_records_of_killed_runs_are_closed(tmp_path: Path) -> None:
     assert records.load(first)["outcome"] == "aborted"
 
 
+def test_drill_never_gets_the_id_of_an_incident_that_is_still_there(tmp_path: Path) -> None:
+    for number in (1, 3):
+        (tmp_path / "incidents" / f"drill-{DAY}-{number}").mkdir(parents=True)
+    records = DrillRecords(tmp_path)
+    assert [records.reserve(DAY, "run") for _ in range(2)] == [f"drill-{DAY}-2", f"drill-{DAY}-4"]
+
+
 def test_abort_is_seen_by_the_run(tmp_path: Path) -> None:
     records = DrillRecords(tmp_path)
     drill = records.reserve(DAY, "run")
