@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 
-from ansible_collections.katago.fleet.plugins.module_utils.common import commands, endings
+from ansible_collections.katago.fleet.plugins.module_utils.common import commands
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import LoadBalancerError
 
 _SECONDS = 20
@@ -16,7 +16,8 @@ def read(*arguments: str) -> str:
     command = ["ip", "-json", *arguments]
     status, output = commands.ask(command, _SECONDS)
     if status != 0:
-        raise LoadBalancerError(f"`{' '.join(command)}` failed: {endings.describe(output, status=status)}")
+        reason = " ".join(output.split()) or f"exit status {status}"
+        raise LoadBalancerError(f"`{' '.join(command)}` failed: {reason}")
     return output
 
 
