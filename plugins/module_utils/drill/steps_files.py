@@ -356,7 +356,7 @@ class Lowered(Step):
             raise OSError(str(error)) from error
 
     def undo(self, host: Host) -> None:
-        """Remove the override if it is that of the drill; restore the one before unless it has ended."""
+        """Remove the override if it is that of the drill; restore the previous one unless it has ended."""
         if not self.remains(host):
             return
         document: limits.Document | None = json.loads(self.before) if self.before else None
