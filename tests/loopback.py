@@ -47,6 +47,9 @@ def http(**behaviour: Any) -> Iterator[Http]:
             if state.drop:
                 self.connection.close()
                 return
+            self.do_GET()
+
+        def do_GET(self) -> None:
             with contextlib.suppress(OSError):
                 self.send_response(state.status)
                 if state.status // 100 == 3:

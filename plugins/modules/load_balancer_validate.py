@@ -92,11 +92,16 @@ def _problem_here(settings: Settings, address: str) -> str:
     if answer is not None and answer.status == 200:
         return ""
     got = "no answer" if answer is None else f"HTTP {answer.status}"
-    every = "::" if ":" in address else "0.0.0.0"  # noqa: S104 (named in a message, not bound)
+    every = "::" if ":" in address else "0.0.0.0"  # noqa: S104 (compared and named, not bound)
+    remedy = (
+        f"See `journalctl -u {paths.LOAD_BALANCER_UNIT}` here"
+        if every in settings.listen_addresses
+        else f"HAProxy does not listen there: load_balancer_listen_addresses is"
+        f" {list(settings.listen_addresses)}. Set it to {[every]}"
+    )
     return (
-        f"/ready at the virtual address {address} port {settings.port} gets {got}. This load balancer has the"
-        f" address, and HAProxy must listen there: set load_balancer_listen_addresses to [{every!r}], not"
-        f" {list(settings.listen_addresses)}"
+        f"this load balancer has the virtual address {address}, but /ready at its port {settings.port} gets"
+        f" {got}. {remedy}"
     )
 
 

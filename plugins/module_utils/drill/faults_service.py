@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from ansible_collections.katago.fleet.plugins.module_utils import paths
+from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.drill import fault, program, step
 from ansible_collections.katago.fleet.plugins.module_utils.drill.fault import Fault, Request, Seen
@@ -119,13 +119,15 @@ def _automatic_override(host: Host) -> str:
     if content is None:
         return ""
     try:
-        document = shape.mapping(shape.parsed(content))
-    except shape.ShapeError:
-        document = {}
-    if document.get("who") != host_lock.SELF_HEALING:
+        document = shape.typed(limits.Document, shape.parsed(content), "the override")
+        timestamps.parse(document["expiresAt"])
+        who = document["who"]
+    except ValueError:
+        who = "an unknown program"
+    if who != host_lock.SELF_HEALING:
         raise RefusedError(
-            f"Limits of the service are lowered already by {document.get('who', 'an unknown program')}."
-            " Restore them first: playbooks/mitigate_undo.yml"
+            f"Limits of the service are lowered already by {who}. Restore them first:"
+            " playbooks/mitigate_undo.yml"
         )
     return content.decode()
 

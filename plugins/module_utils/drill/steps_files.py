@@ -360,15 +360,18 @@ class Lowered(Step):
         if not self.remains(host):
             return
         document: limits.Document | None = json.loads(self.before) if self.before else None
-        if document and (expires := timestamps.parse(document["expiresAt"])).timestamp() > host.time():
+        expires = timestamps.parse(document["expiresAt"]) if document else None
+        if document and expires and expires.timestamp() > host.time():
             try:
                 overlay_apply.apply(expires, document)
             except overlay_apply.RefusedError as error:
                 raise OSError(str(error)) from error
         else:
             host.places.overlay.unlink()
-            overlay_apply.disarm()
+        # If the timer cannot be removed, the next undo finds nothing to undo, so the service must follow now.
         host.systemctl("reload", "--no-block", paths.SERVICE_UNIT, check=False)
+        if not host.places.overlay.exists():
+            overlay_apply.disarm()
 
     def remains(self, host: Host) -> str:
         """The override is that of the drill."""

@@ -17,6 +17,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.drill import (
     inject,
     program,
     steps,
+    steps_files,
     undo,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.drill.host import RefusedError
@@ -26,6 +27,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.procedure import (
     security_mode,
 )
 from ansible_collections.katago.fleet.plugins.module_utils.release import history
+from ansible_collections.katago.fleet.plugins.module_utils.service import overlay_apply
 from tests.unit.drill import world as worlds
 from tests.unit.drill.world import FakeHost, KilledError, World, asked
 
@@ -132,7 +134,12 @@ def test_fault_lands_and_is_undone(world: World, request_: inject.Asked) -> None
     assert (active["phase"], active["undone_by"], seen.landed) == ("undone", "request", False)
 
 
-OVERRIDE = {"set": {"katago.maxVisits": 250}, "why": "the engine failed", "who": "self-healing"}
+OVERRIDE = {
+    "set": {"katago.maxVisits": 250},
+    "expiresAt": "2026-11-30T12:00:00Z",
+    "why": "the engine failed",
+    "who": "self-healing",
+}
 
 
 def lowered(world: World, **values: object) -> Path:
@@ -159,9 +166,31 @@ def test_lowered_limits_that_ended_during_a_burst_of_errors_are_not_lowered_agai
     assert not file.exists()
 
 
+def test_service_follows_the_undo_also_if_the_timer_of_the_override_stays(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host = injected(world, asked("error_burst"))
+    sent: list[tuple[str, ...]] = []
+    monkeypatch.setattr(host, "systemctl", lambda *words, **_: sent.append(words))
+
+    def fail() -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(overlay_apply, "disarm", fail)
+    with pytest.raises(OSError, match="read-only"):
+        steps_files.Lowered(asked("error_burst").drill, {}, 1.0).undo(host)
+    assert [words[0] for words in sent] == ["reload"]
+
+
 @pytest.mark.parametrize(
     ("content", "who"),
-    [(json.dumps({**OVERRIDE, "who": "anna@ops"}), "anna@ops"), ("{", "an unknown program"), ("[]", "")],
+    [
+        (json.dumps({**OVERRIDE, "who": "anna@ops"}), "anna@ops"),
+        (json.dumps({**OVERRIDE, "expiresAt": "soon"}), "an unknown program"),
+        (json.dumps({"who": "self-healing"}), "an unknown program"),
+        ("{", "an unknown program"),
+        ("[]", "an unknown program"),
+    ],
 )
 def test_burst_of_errors_is_refused_where_a_person_has_lowered_the_limits(
     world: World, content: str, who: str

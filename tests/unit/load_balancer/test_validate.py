@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -21,6 +17,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.setting
     Settings,
 )
 from ansible_collections.katago.fleet.plugins.modules import load_balancer_validate
+from tests import loopback
 from tests.ports import free_ports
 
 ADDRESS = "127.0.0.1"
@@ -28,33 +25,6 @@ UP = ServerState(
     name="katago-1", status="UP", sessions=0, address="10.20.0.21:8080", check="HTTP status 200", weight=100
 )
 HTTPS = {"certificate": "/etc/katago-load-balancer/certificate.pem"}
-
-
-class _Balancer(BaseHTTPRequestHandler):
-    """The load balancer at the virtual address."""
-
-    status = 200
-
-    def do_GET(self) -> None:
-        """Answer any path with the status."""
-        self.send_response(self.status)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Log nothing."""
-
-
-@contextlib.contextmanager
-def balancer(status: int) -> Iterator[int]:
-    """A load balancer that answers with this status; its port."""
-    handler = type("Handler", (_Balancer,), {"status": status})
-    with ThreadingHTTPServer((ADDRESS, 0), handler) as server:
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
 
 
 @pytest.fixture(autouse=True)
@@ -82,14 +52,15 @@ def test_without_a_virtual_address_none_is_asked(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("own", [True, False])
 def test_address_that_answers_200_is_valid(monkeypatch: pytest.MonkeyPatch, own: bool) -> None:
-    with balancer(200) as port:
-        assert problem(monkeypatch, port, own=own) == ""
+    with loopback.http() as balancer:
+        assert problem(monkeypatch, balancer.port, own=own) == ""
 
 
 @pytest.mark.parametrize("status", [308, 503])
 def test_own_address_must_answer_200(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    with balancer(status) as port:
-        assert f"127.0.0.1 port {port} gets HTTP {status}" in problem(monkeypatch, port, own=True)
+    with loopback.http(status=status) as balancer:
+        text = problem(monkeypatch, balancer.port, own=True)
+    assert f"/ready at its port {balancer.port} gets HTTP {status}. See `journalctl -u haproxy" in text
 
 
 def test_own_address_where_nothing_listens_is_named_with_the_variable(
@@ -97,7 +68,7 @@ def test_own_address_where_nothing_listens_is_named_with_the_variable(
 ) -> None:
     text = problem(monkeypatch, free_ports(1)[0], own=True, listen_addresses=("10.20.0.11",))
     assert "gets no answer" in text
-    assert "set load_balancer_listen_addresses to ['0.0.0.0'], not ['10.20.0.11']" in text
+    assert "load_balancer_listen_addresses is ['10.20.0.11']. Set it to ['0.0.0.0']" in text
 
 
 @pytest.mark.parametrize("status", [308, 400, 404, 503])
@@ -105,8 +76,8 @@ def test_own_address_where_nothing_listens_is_named_with_the_variable(
 def test_other_load_balancer_may_still_have_the_previous_scheme(
     monkeypatch: pytest.MonkeyPatch, status: int, changes: dict[str, str]
 ) -> None:
-    with balancer(status) as port:
-        assert problem(monkeypatch, port, own=False, **changes) == ""
+    with loopback.http(status=status) as balancer:
+        assert problem(monkeypatch, balancer.port, own=False, **changes) == ""
 
 
 def test_other_load_balancer_may_still_have_the_previous_port(monkeypatch: pytest.MonkeyPatch) -> None:
