@@ -14,6 +14,7 @@ from ansible.utils.display import Display
 from ansible_collections.katago.fleet.plugins.plugin_utils.deploy import (
     assets,
     certificates,
+    load_balancer,
     preflight,
     shared_cache,
 )
@@ -76,6 +77,12 @@ class ActionModule(ActionBase):
             }
         ) + certificates.problems(
             arguments.get("tls_certificate", ""), arguments.get("tls_key", ""), now=datetime.now(UTC)
+        )
+        balancers = hostvars.get("groups", {}).get(fleet_hosts.LOAD_BALANCERS) or []
+        problems += load_balancer.certificate_problems(
+            str(hostvars.get("inventory_hostname")),
+            arguments.get("tls_certificate", ""),
+            {name: hostvars["hostvars"][name] for name in balancers},
         )
         cache = arguments.get("shared_cache") or {}
         problems += shared_cache.problems(

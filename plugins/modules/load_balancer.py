@@ -144,125 +144,29 @@ import contextlib
 import socket
 import ssl
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.common import (
-    digest,
-    directories,
-    endings,
-    file_set,
-    shape,
-    sockets,
-)
+from ansible_collections.katago.fleet.plugins.module_utils.common import endings, shape, sockets
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
-    config,
-    haproxy,
+    in_force,
     rotation,
+    target,
     units,
 )
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.runtime import Runtime
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
-    VERSION,
     LoadBalancerError,
     Server,
     Settings,
-    numbered,
-    parsed,
-    reachable,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.target import Target
 
-PREVIOUS = ".previous"
-VERIFY_SECONDS = 20
-RELOAD_SECONDS = 5
 CONNECT_SECONDS = 3
-_POLL_SECONDS = 0.25
-CERTIFICATE = "tls"
-CA = "ca"
-
-
-@dataclass(frozen=True)
-class Target:
-    """What the host shall have.
-
-    `out`: the servers that are out of rotation. `record`: of these, if it differs from the present one.
-    """
-
-    settings: Settings
-    text: str
-    out: frozenset[str]
-    certificate: str
-    ca: str
-    record: file_set.File | None = None
-
-    def files(self) -> list[file_set.File]:
-        """The files, in the order in which they are written. Those with a secret have mode 0600."""
-        found = []
-        if self.certificate:
-            found.append(file_set.File(Path(self.settings.certificate), self.certificate.encode(), 0o600))
-        if self.ca:
-            found.append(file_set.File(Path(self.settings.ca_file), self.ca.encode()))
-        return [
-            *found,
-            *([self.record] if self.record else []),
-            *_with_previous(file_set.File(paths.LOAD_BALANCER_SETTINGS, self.settings.content())),
-            *_with_previous(file_set.File(paths.HAPROXY_CONFIG, self.text.encode())),
-        ]
-
-
-def _with_previous(file: file_set.File) -> list[file_set.File]:
-    """A file, and before it a copy of the one that it replaces."""
-    present = _content(file.path)
-    if present is None or file.is_current():
-        return [file]
-    return [file_set.File(file.path.with_name(file.path.name + PREVIOUS), present), file]
-
-
-def target(
-    request: Mapping[str, Any], previous: Settings | None, entries: Mapping[str, rotation.Entry]
-) -> Target:
-    """The settings and the configuration for a request of the control node. Raises ShapeError.
-
-    `entries`: the hosts that are out of rotation, also those that are no servers any more.
-    """
-    certificate, ca = request["certificate"], request["ca"]
-    known = {server.name: server.id for server in previous.servers} if previous else {}
-    numbers = numbered([server["name"] for server in request["servers"]], known)
-    settings = parsed(
-        {
-            **request["settings"],
-            "version": VERSION,
-            "servers": [{**server, "id": numbers[server["name"]]} for server in request["servers"]],
-            "certificate": _path(CERTIFICATE, certificate),
-            "ca_file": _path(CA, ca),
-        }
-    )
-    kept = rotation.without_removed(entries, numbers)
-    record = rotation.record(paths.ROTATION, kept) if kept != entries else None
-    out = frozenset(kept) & numbers.keys()
-    return Target(settings, config.render(settings, out), out, certificate, ca, record)
-
-
-def _path(kind: str, content: str) -> str:
-    """A file that is named by its content, so that the previous configuration keeps its own."""
-    if not content:
-        return ""
-    return str(paths.LOAD_BALANCER_DIRECTORY / f"{kind}-{digest.of_text(content)[:16]}.pem")
-
-
-def previous_settings(path: Path) -> Settings | None:
-    """The settings that the host has; None if it has none that can be read."""
-    try:
-        return Settings.load(path)
-    except (OSError, LoadBalancerError):
-        return None
 
 
 def host_problems(settings: Settings, proc: Path) -> list[str]:
@@ -292,13 +196,20 @@ def host_problems(settings: Settings, proc: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def server_problems(settings: Settings, out: frozenset[str]) -> list[str]:
-    """Why no server can be reached from this host; [] if one can, or if all of them are out of rotation."""
+def server_problems(settings: Settings, out: frozenset[str], previous: Settings | None) -> list[str]:
+    """Servers that are not deployed yet as the settings call them; or why none can be reached from this host.
+
+    [] if that is right, or if all servers are out of rotation. `previous`: the settings in force.
+    """
     expected = [server for server in settings.servers if server.name not in out]
     with ThreadPoolExecutor(max_workers=16) as workers:
         reasons = list(workers.map(_connection_problem, expected))
-    if not expected or not all(reasons):
-        return []
+        known = {server.name: server for server in previous.servers} if previous else {}
+        undeployed = [
+            text for text in workers.map(lambda each: _deployment_problem(each, known), expected) if text
+        ]
+    if undeployed or not expected or not all(reasons):
+        return undeployed
     listed = "; ".join(
         f"{server.name} ({server.address} port {server.port}): {reason}"
         for server, reason in zip(expected, reasons, strict=True)
@@ -317,93 +228,41 @@ def _connection_problem(server: Server) -> str:
     return ""
 
 
-def is_loaded(wanted: Target, haproxy: Runtime) -> bool:
-    """Whether the running process uses the settings, and sends no requests to servers that are out."""
-    try:
-        if haproxy.digest() != config.digest(wanted.settings):
-            return False
-        admitted = {name for name, state in haproxy.servers().items() if not state.is_out}
-    except LoadBalancerError:
-        return False
-    return not admitted & wanted.out
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
-
-
-def verify(wanted: Target, action: units.Action) -> None:
-    """Wait until the running process uses the target. Raises LoadBalancerError if it does not in time."""
-    now = time.monotonic()
-    end, again = now + VERIFY_SECONDS, now + RELOAD_SECONDS
-    while problem := running_problem(wanted, paths.PROC):
-        now = time.monotonic()
-        if now > end:
-            raise LoadBalancerError(
-                f"HAProxy was {action}, but {problem}. Last log lines: {units.log(paths.LOAD_BALANCER_UNIT)}"
-            )
-        # HAProxy's master process loses a signal that arrives while it finishes the reload before.
-        if action == "reloaded" and now > again:
-            units.reload(paths.LOAD_BALANCER_UNIT)
-            again = now + RELOAD_SECONDS
-        time.sleep(_POLL_SECONDS)
-
-
-def running_problem(wanted: Target, proc: Path) -> str:
-    """Why the running HAProxy does not use the target yet; empty if it does."""
-    try:
-        loaded = Runtime(paths.HAPROXY_SOCKET).digest()
-    except LoadBalancerError:
-        return f"it does not answer on {paths.HAPROXY_SOCKET}"
-    if loaded != config.digest(wanted.settings):
-        return "the running process still uses other settings"
-    ports = sockets.ports_of(units.processes(paths.LOAD_BALANCER_UNIT, proc), proc)
-    if missing := sorted({each.port for each in wanted.settings.sockets()} - ports):
-        return f"it does not listen on port {missing[0]}"
-    if wanted.certificate and served_certificate(wanted.settings) != ssl.PEM_cert_to_DER_cert(
-        first_certificate(wanted.certificate)
-    ):
-        return "it presents another certificate"
-    return ""
-
-
-def served_certificate(settings: Settings) -> bytes | None:
-    """The certificate that HAProxy presents, in DER; None without an answer."""
-    # The certificate is compared, so it need not be verified.
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    place = (reachable(settings.listen_addresses[0]), settings.https_port)
-    try:
-        with (
-            socket.create_connection(place, timeout=5) as plain,
-            context.wrap_socket(plain) as connection,
-        ):
-            return connection.getpeercert(binary_form=True)
-    except OSError:
-        return None
-
-
-def first_certificate(text: str) -> str:
-    """The first certificate of a PEM text."""
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    return text[text.index(begin) : text.index(end) + len(end)]
-
-
-def _remove_unused(settings: Settings) -> None:
-    """Remove certificates that neither the new configuration nor the previous one uses."""
-    previous = previous_settings(
-        paths.LOAD_BALANCER_SETTINGS.with_name(paths.LOAD_BALANCER_SETTINGS.name + PREVIOUS)
+def _deployment_problem(server: Server, known: Mapping[str, Server]) -> str:
+    """That a server still serves as HAProxy calls it now, and not as it would call it; empty if it does not."""
+    now = known.get(server.name)
+    if now is None or _way(now) == _way(server) or _serves(server) or not _serves(now):
+        return ""
+    return (
+        f"{server.name} still serves {_described(now)}, and not {_described(server)} as its variables say,"
+        " so HAProxy would get no answer from it. Deploy it first: ansible-playbook playbooks/deploy.yml."
+        " The deployment changes the load balancers too."
     )
-    used = {each.certificate for each in (settings, previous) if each}
-    used |= {each.ca_file for each in (settings, previous) if each}
-    for kind in (CERTIFICATE, CA):
-        for path in paths.LOAD_BALANCER_DIRECTORY.glob(f"{kind}-*.pem"):
-            if str(path) not in used:
-                path.unlink(missing_ok=True)
+
+
+def _way(server: Server) -> tuple[str, int, bool]:
+    return server.address, server.port, server.tls
+
+
+def _described(server: Server) -> str:
+    return f"{'with' if server.tls else 'without'} TLS at {server.address} port {server.port}"
+
+
+def _serves(server: Server) -> bool:
+    """Whether a server answers by TLS, or by plain HTTP, as the settings call it."""
+    try:
+        with socket.create_connection((server.address, server.port), timeout=CONNECT_SECONDS) as plain:
+            if server.tls:
+                # HAProxy verifies the certificate.
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+                context.wrap_socket(plain).close()
+                return True
+            plain.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+            return plain.recv(5) == b"HTTP/"
+    except OSError:
+        return False
 
 
 def refuse(module: AnsibleModule, problems: Sequence[str]) -> None:
@@ -415,25 +274,12 @@ def refuse(module: AnsibleModule, problems: Sequence[str]) -> None:
 def configure(module: AnsibleModule, wanted: Target) -> dict[str, Any]:
     """Check the configuration and apply it; the module's result."""
     # In check mode, the package may not be installed yet.
-    if paths.HAPROXY.exists() and (
-        problems := haproxy.problems(
-            paths.HAPROXY, wanted.settings, wanted.out, wanted.certificate, wanted.ca
-        )
-    ):
-        refuse(module, [f"HAProxy rejects the configuration: {problem}" for problem in problems])
-    sandbox = file_set.File(units.drop_in(paths.LOAD_BALANCER_UNIT), module.params["sandbox"].encode())
-    plan = units.plan(
-        paths.LOAD_BALANCER_UNIT,
-        sandbox,
-        wanted.files(),
-        is_new=not paths.LOAD_BALANCER_SETTINGS.exists(),
-        is_loaded=is_loaded(wanted, Runtime(paths.HAPROXY_SOCKET)),
-    )
-    before = _content(paths.HAPROXY_CONFIG) or b""
+    if problems := in_force.rejections(wanted):
+        refuse(module, problems)
+    plan = in_force.plan(wanted, module.params["sandbox"].encode())
+    before = target.present(paths.HAPROXY_CONFIG) or b""
     if plan.changes and not module.check_mode:
-        directories.make(paths.LOAD_BALANCER_DIRECTORY, own=paths.LOAD_BALANCER_DIRECTORY)
-        units.apply(plan, lambda: verify(wanted, plan.action))
-        _remove_unused(wanted.settings)
+        in_force.apply(wanted, plan)
     return {
         "changed": plan.changes,
         "action": plan.action,
@@ -462,14 +308,11 @@ def main() -> None:
     try:
         # A host that leaves meanwhile must be in the configuration as one that is out.
         with contextlib.nullcontext() if module.check_mode else rotation.locked(paths.ROTATION):
-            wanted = target(
-                module.params,
-                previous_settings(paths.LOAD_BALANCER_SETTINGS),
-                rotation.read(paths.ROTATION),
-            )
+            previous = target.previous_settings(paths.LOAD_BALANCER_SETTINGS)
+            wanted = target.requested(module.params, previous, rotation.read(paths.ROTATION))
             problems = host_problems(wanted.settings, paths.PROC)
             if module.params["requires_server"] and not problems:
-                problems = server_problems(wanted.settings, wanted.out)
+                problems = server_problems(wanted.settings, wanted.out, previous)
             if problems:
                 refuse(module, problems)
             result = configure(module, wanted)

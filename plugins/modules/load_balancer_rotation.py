@@ -15,6 +15,8 @@ description:
   - A load balancer that is not set up, or does not have the host, sends it no requests. Nothing is changed
     there.
   - If HAProxy does not run, only the record and the configuration are changed, so that it starts with them.
+  - A host that is admitted is called as it serves now, by C(server). If that is not how HAProxy calls it, the
+    configuration is changed first and HAProxy reloaded, which loses no connection.
   - If a file cannot be written, or HAProxy refuses, everything stays as it was.
 options:
   state:
@@ -54,6 +56,16 @@ options:
     description: Seconds to wait until HAProxy sends requests to an admitted host.
     type: int
     default: 60
+  server:
+    description:
+      - How the host serves now, with C(port), C(tls) and C(tls_name), as M(katago.fleet.rotation_server)
+        reports it. For C(state=in). By default, HAProxy calls the host as before.
+    type: dict
+    default: {}
+  ca:
+    description: The CA of the servers' certificates in PEM, if the host serves with TLS.
+    type: str
+    default: ""
 author: The katago-mcp-fleet maintainers
 """
 
@@ -100,14 +112,20 @@ out:
 import contextlib
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths, timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.common import file_set
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import config, rotation, runtime
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
+    config,
+    in_force,
+    rotation,
+    runtime,
+    target,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.server_state import ServerState
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
     LoadBalancerError,
@@ -201,6 +219,7 @@ def admit(haproxy: runtime.Runtime, parameters: Mapping[str, Any], *, check: boo
                 return Change()
             if check:
                 return Change(changed=True)
+            call(parameters, runs=server is not None)
             if server is None:
                 forget(name)
                 return Change(changed=True)
@@ -223,6 +242,23 @@ def admit(haproxy: runtime.Runtime, parameters: Mapping[str, Any], *, check: boo
             f" ansible-playbook playbooks/triage.yml -l {name}"
         )
     return Change(changed=True)
+
+
+def call(parameters: Mapping[str, Any], *, runs: bool) -> None:
+    """Have HAProxy call the host as it serves now. `runs`: whether HAProxy runs; if not, it starts with that."""
+    settings = Settings.load(paths.LOAD_BALANCER_SETTINGS)
+    present = next((each for each in settings.servers if each.name == parameters["name"]), None)
+    if present is None or not parameters["server"]:
+        return
+    server = replace(present, **parameters["server"])
+    wanted = target.calling(server, parameters["ca"], settings, rotation.read(paths.ROTATION))
+    if wanted is None:
+        return
+    if runs:
+        in_force.call(wanted)
+    else:
+        with file_set.replaced([file for file in wanted.files() if not file.is_current()]):
+            pass
 
 
 def may_join(server: ServerState | None, parameters: Mapping[str, Any]) -> bool:
@@ -302,6 +338,16 @@ def main() -> None:
             "least": {"type": "str", "default": "50%"},
             "force": {"type": "bool", "default": False},
             "deadline": {"type": "int", "default": 60},
+            "server": {
+                "type": "dict",
+                "default": {},
+                "options": {
+                    "port": {"type": "int", "required": True},
+                    "tls": {"type": "bool", "required": True},
+                    "tls_name": {"type": "str", "required": True},
+                },
+            },
+            "ca": {"type": "str", "default": ""},
         },
         required_if=[("state", state, ("name", "procedure", "who")) for state in ("leaving", "out", "in")],
         supports_check_mode=True,

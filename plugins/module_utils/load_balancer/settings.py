@@ -142,7 +142,7 @@ def is_ip_address(text: str) -> bool:
 def parsed(value: object) -> Settings:
     """The settings in a JSON value. Raises ShapeError; the message names the field."""
     settings = shape.record(Settings, value)
-    _check(settings)
+    check(settings)
     return settings
 
 
@@ -165,7 +165,7 @@ def numbered(names: Iterable[str], previous: Mapping[str, int]) -> dict[str, int
     return {name: numbers[name] if name in numbers else next(free) for name in ordered}
 
 
-def _check(settings: Settings) -> None:
+def check(settings: Settings) -> None:
     """Reject what would change the meaning of the rendered configuration. Raises ShapeError."""
     if settings.version != VERSION:
         raise shape.ShapeError(f"version is {settings.version}, not {VERSION}")

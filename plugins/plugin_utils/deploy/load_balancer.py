@@ -58,7 +58,7 @@ def servers(hosts: Hosts) -> list[dict[str, Any]]:
             "address": address(name, variables),
             "port": int(variables["katago_mcp_port"]),
             "tls": bool(variables["katago_mcp_tls_certificate"]),
-            "tls_name": _tls_name(variables["katago_mcp_tls_certificate"]),
+            "tls_name": tls_name(variables["katago_mcp_tls_certificate"]),
         }
         for name, variables in sorted(hosts.items())
     ]
@@ -198,8 +198,11 @@ def _is_covered(host: str, present: Sequence[str]) -> bool:
     return host in present or f"*.{host.partition('.')[2]}" in present
 
 
-def _tls_name(certificate: Any) -> str:
-    """The name of a server by its certificate; empty without one. HAProxy compares names of DNS only."""
+def tls_name(certificate: Any) -> str:
+    """The name of a server by its certificate; empty without one. HAProxy compares names of DNS only.
+
+    `certificate`: PEM, or a path on the control node.
+    """
     try:
         names = _certificate_names(_certificates(certificate)[0]) if certificate else []
     except (OSError, ValueError):
@@ -232,34 +235,56 @@ def _tls_problems(arguments: Mapping[str, Any], hosts: Hosts) -> list[str]:
             f" {'does' if len(plain) == 1 else 'do'} not, so HAProxy would send some requests without TLS."
             " Set katago_mcp_tls_certificate for all hosts of the group katago, or for none."
         ]
+    return [
+        *_ca_problems(ca, secured[0]),
+        *(
+            problem
+            for name in secured
+            for problem in _server_certificate_problems(
+                name, hosts[name]["katago_mcp_tls_certificate"], ca, str(arguments["server_tls_name"]).lower()
+            )
+        ),
+    ]
+
+
+def certificate_problems(name: str, certificate: Any, balancers: Hosts) -> list[str]:
+    """Why the load balancers would reject the certificate of a host; [] without a certificate.
+
+    `balancers`: the variables of the load balancers by name.
+    """
+    if not certificate:
+        return []
+    found = []
+    for _, variables in sorted(balancers.items()):
+        ca = variables.get("load_balancer_server_ca", "")
+        required = str(variables.get("load_balancer_server_tls_name", "")).lower()
+        found += _ca_problems(ca, name) or _server_certificate_problems(name, certificate, ca, required)
+    return list(dict.fromkeys(found))
+
+
+def _ca_problems(ca: Any, secured: str) -> list[str]:
+    """What is wrong with the CA of the servers' certificates. `secured`: a host that serves with TLS."""
     if not ca:
         return [
-            f"load_balancer_server_ca is empty, but {secured[0]} serves with TLS"
+            f"load_balancer_server_ca is empty, but {secured} serves with TLS"
             " (katago_mcp_tls_certificate). Set it to the CA that signed that certificate, as PEM or as a"
             " file on the control node."
         ]
     try:
-        trusted = _certificates(ca)
+        _certificates(ca)
     except OSError as error:
         return [f"load_balancer_server_ca cannot be read: {error}. Set it to a file, or to PEM text."]
     except ValueError as error:
         return [f"load_balancer_server_ca is not a certificate in PEM format: {error}."]
-    return [
-        problem
-        for name in secured
-        for problem in _server_certificate_problems(
-            name,
-            hosts[name]["katago_mcp_tls_certificate"],
-            trusted,
-            str(arguments["server_tls_name"]).lower(),
-        )
-    ]
+    return []
 
 
-def _server_certificate_problems(
-    name: str, source: Any, trusted: Sequence[x509.Certificate], required: str
-) -> list[str]:
-    """Why HAProxy would reject the certificate of a host."""
+def _server_certificate_problems(name: str, source: Any, ca: Any, required: str) -> list[str]:
+    """Why HAProxy would reject the certificate of a host; [] if the CA cannot be used."""
+    try:
+        trusted = _certificates(ca)
+    except (OSError, ValueError):
+        return []
     try:
         chain = _certificates(source)
     except (OSError, ValueError) as error:

@@ -198,6 +198,22 @@ def test_server_is_verified_by_the_name_of_its_certificate() -> None:
     ]
 
 
+def test_certificate_that_load_balancers_would_reject_is_refused_before_the_host_is_deployed() -> None:
+    authority = loopback.Authority()
+    certificate, _ = authority.issue("a.example.org")
+    balancers = {name: {"load_balancer_server_ca": authority.pem} for name in ("lb-1", "lb-2")}
+    assert load_balancer.certificate_problems("a", certificate, balancers) == []
+    assert load_balancer.certificate_problems("a", "", {"lb-1": {}}) == []
+    (problem,) = load_balancer.certificate_problems("a", certificate, {**balancers, "lb-2": {}, "lb-3": {}})
+    assert problem.startswith("load_balancer_server_ca is empty, but a serves with TLS")
+    balancers["lb-2"] = {"load_balancer_server_ca": loopback.Authority().pem}
+    (problem,) = load_balancer.certificate_problems("a", certificate, balancers)
+    assert "of a is not signed by load_balancer_server_ca" in problem
+    balancers["lb-2"] = {**balancers["lb-1"], "load_balancer_server_tls_name": "go"}
+    (problem,) = load_balancer.certificate_problems("a", certificate, balancers)
+    assert "of a is not for go, which is load_balancer_server_tls_name" in problem
+
+
 def test_name_for_all_servers_must_be_in_each_certificate() -> None:
     authority = loopback.Authority()
     hosts = {"a": with_tls(authority.issue("*.example.org")[0]), "b": with_tls(authority.issue("b")[0])}

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +17,30 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.module_utils.common.file_set import File
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import config, rotation, units
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
+    config,
+    in_force,
+    rotation,
+    units,
+)
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.rotation import Entry
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.runtime import Runtime
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.server_state import ServerState
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.settings import (
     LoadBalancerError,
+    Server,
     Settings,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.target import (
+    Target,
+    calling,
+    requested,
+)
 from ansible_collections.katago.fleet.plugins.modules import load_balancer
+from tests import loopback
 
 ENTRY = Entry("rotation_out", "anna@ops", "2026-01-31T08:05:00Z", "disk")
+PEM = "-----BEGIN CERTIFICATE-----\none\n-----END CERTIFICATE-----\n"
 REQUEST: dict[str, Any] = {
     "settings": {"local_name": "balancer-1", "http_port": 8180, "https_port": 8443, "rate_limit": 0},
     "servers": [
@@ -35,10 +52,8 @@ REQUEST: dict[str, Any] = {
 }
 
 
-def wanted(
-    out: tuple[str, ...] = (), previous: Settings | None = None, **changes: Any
-) -> load_balancer.Target:
-    return load_balancer.target({**REQUEST, **changes}, previous, dict.fromkeys(out, ENTRY))
+def wanted(out: tuple[str, ...] = (), previous: Settings | None = None, **changes: Any) -> Target:
+    return requested({**REQUEST, **changes}, previous, dict.fromkeys(out, ENTRY))
 
 
 @pytest.fixture
@@ -123,13 +138,107 @@ def test_servers_that_nobody_reaches_are_named_with_the_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         up = wanted(servers=[{**REQUEST["servers"][0], "port": port}, REQUEST["servers"][1]]).settings
-        assert load_balancer.server_problems(up, frozenset()) == []
+        assert load_balancer.server_problems(up, frozenset(), None) == []
         # The other one is not expected to answer.
         down = replace(up, servers=(up.servers[0], replace(up.servers[1], port=1)))
-        (problem,) = load_balancer.server_problems(down, frozenset({"katago-1"}))
+        (problem,) = load_balancer.server_problems(down, frozenset({"katago-1"}), None)
     assert "katago-2 (127.0.0.1 port 1): Connection refused" in problem
     assert "katago-1" not in problem
-    assert load_balancer.server_problems(down, frozenset({"katago-1", "katago-2"})) == []
+    assert load_balancer.server_problems(down, frozenset({"katago-1", "katago-2"}), None) == []
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[dict[bool, int]]:
+    """The ports of a server with TLS and of one without."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(loopback.self_signed(tmp_path))
+    servers = {tls: ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) for tls in (False, True)}
+    servers[True].socket = context.wrap_socket(servers[True].socket, server_side=True)
+    for server in servers.values():
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield {tls: server.server_port for tls, server in servers.items()}
+    for server in servers.values():
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize("tls", [True, False])
+def test_server_that_is_not_deployed_yet_is_refused(served: dict[bool, int], *, tls: bool) -> None:
+    def calling_first(*, tls: bool, port: int) -> Settings:
+        return wanted(
+            ca="CA", servers=[{**REQUEST["servers"][0], "tls": tls, "port": port}, *REQUEST["servers"][1:]]
+        ).settings
+
+    now = calling_first(tls=tls, port=served[tls])
+    (problem,) = load_balancer.server_problems(
+        calling_first(tls=not tls, port=served[tls]), frozenset({"katago-2"}), now
+    )
+    how, otherwise = ("with", "without") if tls else ("without", "with")
+    assert problem.startswith(f"katago-1 still serves {how} TLS at 127.0.0.1 port {served[tls]}, and not")
+    assert f"and not {otherwise} TLS at 127.0.0.1" in problem
+    assert "Deploy it first: ansible-playbook playbooks/deploy.yml" in problem
+    # Deployed; and one that answers in neither way is a matter of health checks.
+    deployed = calling_first(tls=not tls, port=served[not tls])
+    assert load_balancer.server_problems(deployed, frozenset({"katago-2"}), now) == []
+    silent = calling_first(tls=tls, port=1)
+    assert load_balancer.server_problems(replace(deployed, servers=silent.servers), frozenset(), silent) != []
+
+
+class TestCalling:
+    """One server is called in another way."""
+
+    @staticmethod
+    def server(settings: Settings, **changes: Any) -> Server:
+        return replace(settings.servers[0], **changes)
+
+    @pytest.mark.usefixtures("etc")
+    def test_only_this_server_changes(self) -> None:
+        before = wanted(out=("katago-2",)).settings
+        target = calling(self.server(before, tls=True, tls_name="a"), PEM, before, {"katago-2": ENTRY})
+        assert target is not None
+        assert target.ca == PEM
+        assert [server.tls for server in target.settings.servers] == [True, False]
+        assert f"ssl verify required ca-file {target.settings.ca_file} verifyhost a" in target.text
+        assert "server katago-2 127.0.0.1:8081 id 2 disabled" in target.text
+        assert replace(target.settings, servers=before.servers, ca_file="") == before
+
+    @pytest.mark.usefixtures("etc")
+    def test_authorities_that_other_servers_need_are_kept(self) -> None:
+        settings = wanted().settings
+        first = calling(self.server(settings, tls=True), PEM, settings, {})
+        assert first is not None
+        for file in first.files():
+            file.path.write_bytes(file.content or b"")
+        other = PEM.replace("one", "other")
+        second = calling(first.settings.servers[0], other, first.settings, {})
+        assert second is not None
+        assert second.ca == PEM + other
+        for file in second.files():
+            file.path.write_bytes(file.content or b"")
+        assert calling(first.settings.servers[0], other, second.settings, {}) is None
+        plain = calling(settings.servers[0], "", second.settings, {})
+        assert plain is not None
+        assert plain.settings.ca_file == second.settings.ca_file
+
+    def test_nothing_is_to_be_done_for_the_same_server(self) -> None:
+        settings = wanted().settings
+        assert calling(settings.servers[0], "", settings, {}) is None
+
+    def test_another_port_needs_no_certificate(self) -> None:
+        settings = wanted().settings
+        target = calling(self.server(settings, port=9000), "", settings, {})
+        assert target is not None
+        assert "server katago-1 127.0.0.1:9000 id 1" in target.text
+
+    def test_server_with_tls_needs_an_authority(self) -> None:
+        settings = wanted().settings
+        with pytest.raises(LoadBalancerError, match=r"load_balancer_server_ca is empty.*rotation_in\.yml"):
+            calling(self.server(settings, tls=True), "", settings, {})
+
+    def test_unusable_name_is_an_error_of_the_server(self) -> None:
+        settings = wanted().settings
+        with pytest.raises(LoadBalancerError, match="cannot call katago-1: .*tls_name is 'a b'"):
+            calling(self.server(settings, tls=True, tls_name="a b"), PEM, settings, {})
 
 
 class _Runtime(Runtime):
@@ -163,7 +272,7 @@ def test_running_process_must_use_the_settings_and_keep_hosts_out(
 ) -> None:
     target = wanted(out=("katago-1",))
     running = _Runtime(config.digest(target.settings) if digest == "same" else digest, status)
-    assert load_balancer.is_loaded(target, running) is loaded
+    assert in_force.is_loaded(target, running) is loaded
 
 
 @pytest.mark.parametrize(("action", "expected"), [("reloaded", 2), ("restarted", 0)])
@@ -172,10 +281,10 @@ def test_lost_reload_is_repeated(
 ) -> None:
     problems = ["the running process still uses other settings"] * 2 + [""]
     reloads: list[str] = []
-    monkeypatch.setattr(load_balancer, "running_problem", lambda *_: problems.pop(0))
-    monkeypatch.setattr(load_balancer, "RELOAD_SECONDS", -1)
+    monkeypatch.setattr(in_force, "running_problem", lambda *_: problems.pop(0))
+    monkeypatch.setattr(in_force, "RELOAD_SECONDS", -1)
     monkeypatch.setattr(units, "reload", reloads.append)
-    load_balancer.verify(wanted(), action)
+    in_force.verify(wanted(), action)
     assert reloads == ["haproxy.service"] * expected
 
 
@@ -185,11 +294,11 @@ def test_record_of_a_removed_host_is_forgotten_with_its_server(
     monkeypatch.setattr(paths, "ROTATION", etc / "rotation.json")
     removed = replace(ENTRY, procedure="remove_host")
     entries = {"katago-1": removed, "katago-2": ENTRY, "gone": removed, "taken-out": ENTRY}
-    target = load_balancer.target(REQUEST, None, entries)
+    target = requested(REQUEST, None, entries)
     kept = {name: entry for name, entry in entries.items() if name != "gone"}
     assert target.record == rotation.record(etc / "rotation.json", kept)
     assert target.record in target.files()
     assert target.out == {"katago-1", "katago-2"}
-    unchanged = load_balancer.target(REQUEST, None, kept)
+    unchanged = requested(REQUEST, None, kept)
     assert unchanged.record is None
     assert len(unchanged.files()) == len(target.files()) - 1

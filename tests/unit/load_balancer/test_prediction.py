@@ -16,7 +16,12 @@ from ansible_collections.katago.fleet.plugins.action import load_balancer as bal
 from ansible_collections.katago.fleet.plugins.action import load_balancer_address as address_action
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.common import commands, unit_state
-from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import haproxy, loaded, units
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
+    haproxy,
+    in_force,
+    loaded,
+    units,
+)
 from ansible_collections.katago.fleet.plugins.modules import load_balancer, load_balancer_address
 from tests.ports import free_ports
 from tests.stubs import action_result, module_result
@@ -76,8 +81,8 @@ class Host:
         self.places()
         monkeypatch.setattr(haproxy, "problems", lambda *_: self.problems)
         monkeypatch.setattr(load_balancer_address, "rejection", lambda _: "")
-        monkeypatch.setattr(load_balancer, "running_problem", lambda *_: "")
-        monkeypatch.setattr(load_balancer, "is_loaded", lambda *_: True)
+        monkeypatch.setattr(in_force, "running_problem", lambda *_: "")
+        monkeypatch.setattr(in_force, "is_loaded", lambda *_: True)
         monkeypatch.setattr(unit_state, "properties", lambda *_: self.state)
         monkeypatch.setattr(commands, "ask", self._ask)
 

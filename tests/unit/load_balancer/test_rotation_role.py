@@ -11,9 +11,10 @@ import pytest
 import yaml
 
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
+from tests import loopback
 from tests.stubs import LOCAL, ROOT, Answers, Stubs
 
-STUBBED = ("load_balancer_rotation", "service_drain", "service_validate")
+STUBBED = ("load_balancer_rotation", "rotation_server", "service_drain", "service_validate")
 ENTRY = {"procedure": "restart", "who": "anna@ops", "since": "2026-01-31T08:05:00Z", "why": "x"}
 NOBODY: Mapping[str, Any] = {"entry": None, "is_own": False, "left": False, "servers": {}, "out": {}}
 OURS: Mapping[str, Any] = {**NOBODY, "entry": ENTRY, "is_own": True}
@@ -23,6 +24,7 @@ REFUSED = {"failed": True, "refused": True, "msg": "2 of 3 hosts serve requests.
 VALIDATED = {"release": "one", "checks": [{"name": "a", "ok": True, "message": ""}]}
 REJECTED = {"failed": True, "msg": "no", "checks": [{"name": "a", "ok": False, "message": "it is wrong"}]}
 LEAVING, DRAIN, OUT = "load_balancer_rotation.leaving", "service_drain", "load_balancer_rotation.out"
+SERVER = "rotation_server"
 IN, INFO, VALIDATE = "load_balancer_rotation.in", "load_balancer_rotation.info", "service_validate"
 
 
@@ -38,14 +40,18 @@ class Fleet(Stubs):
         answers: Answers,
         *arguments: str,
         balancers: Sequence[str] = ("balancer-1", "balancer-2"),
+        server_ca: str = "",
         **variables: Any,
     ) -> subprocess.CompletedProcess[str]:
-        """Run tasks of the role."""
+        """Run tasks of the role. `server_ca`: that of the load balancers."""
         # Nothing listens on this port.
         gone = {"ansible_host": "127.0.0.1", "ansible_port": 1, "ansible_ssh_timeout": 5}
         inventory = {
             "katago": {"hosts": {"katago-1": LOCAL}},
-            "load_balancer": {"hosts": {name: gone if "gone" in name else LOCAL for name in balancers}},
+            "load_balancer": {
+                "hosts": {name: gone if "gone" in name else LOCAL for name in balancers},
+                "vars": {"load_balancer_server_ca": server_ca},
+            },
         }
         role = {"name": "katago.fleet.rotation", "tasks_from": tasks_from, "public": True}
         play = {
@@ -114,12 +120,38 @@ def test_nothing_is_waited_for_if_the_service_hangs(fleet: Fleet) -> None:
 def test_host_joins_after_a_procedure_that_has_validated_it(fleet: Fleet) -> None:
     run = fleet.run("join", {IN: [{**NOBODY, "changed": True}]})
     assert run.returncode == 0, run.stdout + run.stderr
-    assert fleet.steps() == [IN, IN]
+    assert fleet.steps() == [SERVER, IN, IN]
 
 
-@pytest.mark.parametrize(("validation", "state"), [(VALIDATED, IN), (REJECTED, INFO)])
+@pytest.mark.parametrize("given", [False, True])
+def test_joined_host_is_called_as_it_serves_now(fleet: Fleet, *, given: bool) -> None:
+    authority = loopback.Authority()
+    certificate, _ = authority.issue("katago-1.example.org")
+    server = {"port": 9000, "tls": True, "tls_name": ""}
+    answers = {
+        SERVER: [{"server": server, "certificate": certificate}],
+        IN: [{**NOBODY, "changed": True}],
+    }
+    run = fleet.run("join", answers, server_ca=authority.pem if given else "/no/such/file")
+    assert run.returncode == 0, run.stdout + run.stderr
+    asked = [parameters for step, parameters in fleet.calls() if step == IN]
+    if given:
+        named = {**server, "tls_name": "katago-1.example.org"}
+        assert [each["server"] for each in asked] == [named, named]
+    else:
+        assert "load_balancer_server_ca cannot be read" in run.stdout + run.stderr
+        assert [each["server"] for each in asked] == [{}, {}]
+
+
+def test_host_joins_as_before_if_it_does_not_report_how_it_serves(fleet: Fleet) -> None:
+    run = fleet.run("join", {SERVER: [{"failed": True, "msg": "x"}], IN: [{**NOBODY, "changed": True}]})
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert [asked["server"] for step, asked in fleet.calls() if step == IN] == [{}, {}]
+
+
+@pytest.mark.parametrize(("validation", "steps"), [(VALIDATED, [SERVER, IN, IN]), (REJECTED, [INFO, INFO])])
 def test_host_joins_after_a_failure_only_if_it_is_validated(
-    fleet: Fleet, validation: Mapping[str, Any], state: str
+    fleet: Fleet, validation: Mapping[str, Any], steps: list[str]
 ) -> None:
     answers: dict[str, list[Mapping[str, Any]]] = {
         INFO: [OURS],
@@ -128,7 +160,7 @@ def test_host_joins_after_a_failure_only_if_it_is_validated(
     }
     run = fleet.run("join", answers, rotation_validates=True, rotation_tolerant=True)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert fleet.steps() == [INFO, INFO, VALIDATE, state, state]
+    assert fleet.steps() == [INFO, INFO, VALIDATE, *steps]
 
 
 def test_host_that_is_not_out_is_not_validated_after_a_failure(fleet: Fleet) -> None:
@@ -146,7 +178,7 @@ def test_host_that_no_load_balancer_admits_fails_the_procedure_but_not_its_rescu
 
 
 @pytest.mark.parametrize(
-    ("own", "steps"), [(True, [INFO, INFO, INFO, INFO, VALIDATE, IN, IN]), (False, [INFO] * 6)]
+    ("own", "steps"), [(True, [INFO, INFO, INFO, INFO, VALIDATE, SERVER, IN, IN]), (False, [INFO] * 6)]
 )
 def test_finished_host_is_admitted_if_a_killed_run_of_this_procedure_left_it_out(
     fleet: Fleet, own: bool, steps: list[str]
@@ -185,7 +217,7 @@ def test_rollout_admits_finished_hosts_before_the_canary_leaves(fleet: Fleet) ->
     seen = {**OURS, "out": {"katago-1": ENTRY}}
     answers = {INFO: [seen], VALIDATE: [VALIDATED], IN: [{**NOBODY, "changed": True}]}
     assert fleet.play(inventory, admission_of_finished_hosts(), answers).returncode == 0
-    assert fleet.steps() == [INFO, INFO, VALIDATE, IN]
+    assert fleet.steps() == [INFO, INFO, VALIDATE, SERVER, IN]
 
 
 @pytest.mark.parametrize("group", [{}, {"load_balancer": {"hosts": {}}}], ids=["no group", "empty group"])

@@ -20,6 +20,7 @@ import pytest
 from ansible_collections.katago.fleet.plugins.module_utils import paths
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer import (
     config,
+    in_force,
     rotation,
     runtime,
     server_state,
@@ -30,6 +31,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.setting
     Server,
     Settings,
 )
+from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.target import Target
 from ansible_collections.katago.fleet.plugins.modules import load_balancer_rotation as module
 
 HEADER = "# pxname,svname,scur,status,weight,check_status,check_code\n"
@@ -150,7 +152,7 @@ class Balancer:
     @staticmethod
     def _asked(name: str, state: str, given: dict[str, Any]) -> dict[str, Any]:
         asked = {"procedure": "restart", "who": "anna@ops", "why": "x", "least": "50%", "force": False}
-        return {"name": name, "state": state, "deadline": 60, **asked, **given}
+        return {"name": name, "state": state, "deadline": 60, "server": {}, "ca": "", **asked, **given}
 
 
 @pytest.fixture
@@ -371,6 +373,62 @@ def test_haproxy_that_does_not_run_starts_without_the_host(balancer: Balancer) -
     assert not balancer.leave("katago-9")
     assert balancer.admit("katago-1")
     assert balancer.out() == balancer.rendered == []
+
+
+class TestHostThatServesInAnotherWay:
+    """The port of katago-1 has changed since it left."""
+
+    @pytest.fixture
+    def changed(self, balancer: Balancer, monkeypatch: pytest.MonkeyPatch) -> list[Target]:
+        """What HAProxy was to use."""
+        used: list[Target] = []
+        monkeypatch.setattr(in_force, "call", used.append)
+        balancer.leave("katago-1", "out")
+        return used
+
+    @staticmethod
+    def server(port: int) -> dict[str, Any]:
+        return {"port": port, "tls": False, "tls_name": ""}
+
+    def test_it_is_called_there_before_it_joins(self, balancer: Balancer, changed: list[Target]) -> None:
+        present = balancer.backends[0].server_port
+        assert balancer.admit("katago-1", check=True, server=self.server(9))
+        assert changed == []
+        assert balancer.admit("katago-1", server=self.server(9))
+        (used,) = changed
+        assert {server.name: server.port for server in used.settings.servers}["katago-1"] == 9
+        assert used.out == {"katago-1"}
+        # In the way in which it is called already, nothing is reloaded.
+        balancer.leave("katago-1")
+        assert balancer.admit("katago-1", server=self.server(present))
+        assert len(changed) == 1
+
+    def test_host_in_rotation_is_not_touched(self, balancer: Balancer, changed: list[Target]) -> None:
+        assert not balancer.admit("katago-2", server=self.server(9))
+        assert changed == []
+
+    @pytest.mark.usefixtures("changed")
+    def test_it_stays_out_if_haproxy_does_not_use_that(
+        self, balancer: Balancer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(_: Target) -> None:
+            raise LoadBalancerError("HAProxy rejects the configuration")
+
+        monkeypatch.setattr(in_force, "call", refuse)
+        with pytest.raises(LoadBalancerError, match="rejects the configuration"):
+            balancer.admit("katago-1", server=self.server(9))
+        assert balancer.out() == ["katago-1"]
+        assert balancer.runtime.servers()["katago-1"].is_out
+
+    def test_haproxy_that_does_not_run_starts_with_it(
+        self, balancer: Balancer, changed: list[Target]
+    ) -> None:
+        balancer.process.terminate()
+        balancer.process.wait()
+        assert balancer.admit("katago-1", server=self.server(9))
+        assert changed == []
+        assert "server katago-1 127.0.0.1:9 id 1" in (balancer.root / "haproxy.cfg").read_text()
+        assert balancer.rendered == balancer.out() == []
 
 
 def test_only_a_host_that_was_in_rotation_must_join_again_after_a_refusal(balancer: Balancer) -> None:
