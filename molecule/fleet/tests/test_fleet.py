@@ -15,7 +15,7 @@ import pytest
 
 from lab import runtime
 from lab.hosts import FLEET, LOAD_BALANCER, Host
-from tests import bad_releases, fleet, hosts
+from tests import bad_releases, fleet, hosts, loopback
 from tests.bad_releases import DEFERRED, NO_ENGINE
 from tests.traffic import GENERATIONS, Traffic
 
@@ -141,6 +141,41 @@ def test_rollback_that_is_killed_at_every_fifth_task_disturbs_nobody(traffic: Tr
     assert not before & releases()
     expect_all_in_rotation()
     expect_undisturbed(traffic)
+
+
+def test_switch_to_tls_on_another_port_and_back_disturbs_nobody(traffic: Traffic) -> None:
+    authority = loopback.Authority()
+    certificate, key = authority.issue("katago.example.org")
+    secured = {
+        "katago_mcp_port": 8443,
+        "katago_mcp_tls_certificate": certificate,
+        "katago_mcp_tls_key": key,
+        "load_balancer_server_ca": authority.pem,
+    }
+    refused = fleet.command("load_balancer", variables=secured)
+    assert "still serves without TLS" in refused.output
+    assert called() == {("8080", False)}
+    succeed(fleet.command("deploy", variables={**secured, **QUICK}))
+    assert called() == {("8443", True)}
+    assert "HAProxy was kept." in succeed(fleet.command("load_balancer", variables=secured))
+    expect_undisturbed(traffic)
+    succeed(fleet.command("rollback"))
+    assert called() == {("8080", False)}
+    succeed(fleet.command("load_balancer"))
+    expect_all_in_rotation()
+    expect_undisturbed(traffic)
+
+
+def called() -> set[tuple[str, bool]]:
+    """The ports of the servers in the configurations of all load balancers, and whether they use TLS."""
+    lines = [
+        line
+        for balancer in BALANCERS
+        for line in hosts.connect(balancer.name).file("/etc/haproxy/haproxy.cfg").content_string.splitlines()
+        if line.startswith("  server ")
+    ]
+    assert len(lines) == len(BALANCERS) * len(HOSTS)
+    return {(line.split()[2].rpartition(":")[2], " ssl verify required " in line) for line in lines}
 
 
 @pytest.mark.parametrize("kind", ["does not import", "has no engine", "crashes"])
