@@ -22,7 +22,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios impor
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.store import DrillRecords
 from lab import paths, runtime
 from lab.hosts import FLEET, LOAD_BALANCER
-from tests import browser, fleet
+from tests import browser, fleet, loopback
 
 TARGET = fleet.LAB.of_group(FLEET)[0]
 HOSTS = (*fleet.LAB.of_group(FLEET), *fleet.LAB.of_group(LOAD_BALANCER))
@@ -31,7 +31,7 @@ RECORDS = DrillRecords(ROOT)
 # The lab's hosts share the processors of this machine, so checks need long deadlines.
 SLOW = {"triage_patience": 60, "drill_landing_seconds": 60}
 REPOSITORY = {"backup_repository": "/srv/katago", "backup_password": "a password of the test"}
-# A container has no clock of its own. The lab has no TLS on its hosts.
+# A container has no clock of its own. During the game day, the hosts have no TLS.
 IMPOSSIBLE = frozenset({"clock_skewed", "certificate_expired"})
 INJECTED_WITHIN = 180
 
@@ -191,6 +191,27 @@ def test_game_day_recovers_from_every_scenario_unattended() -> None:
             assert drill["data"]["lost"] == 0, name
     (table,) = (ROOT / "reports").glob("game-day-*.md")
     assert table.read_text().count("| passed |") == len(SCENARIOS) - len(IMPOSSIBLE)
+    expect_clean()
+
+
+def test_expired_certificate_is_replaced_unattended() -> None:
+    authority = loopback.Authority()
+    certificate, key = authority.issue("katago.example.org")
+    secured = {
+        "katago_mcp_tls_certificate": certificate,
+        "katago_mcp_tls_key": key,
+        "load_balancer_server_ca": authority.pem,
+        "soak_minutes": 0,
+    }
+    deployed = fleet.play("deploy.yml", variables=secured)
+    assert deployed.returncode == 0, deployed.output
+    del secured["soak_minutes"]
+    run, drill = practise("certificate_expired", **secured)
+    assert run.returncode == 0, run.output
+    assert drill["outcome"] == "passed", drill["reason"]
+    assert drill["fault"]["seen"]
+    deployed = fleet.play("deploy.yml", variables={"soak_minutes": 0})
+    assert deployed.returncode == 0, deployed.output
     expect_clean()
 
 
