@@ -229,7 +229,7 @@ def _connection_problem(server: Server) -> str:
 
 
 def _deployment_problem(server: Server, known: Mapping[str, Server]) -> str:
-    """That a server still serves as HAProxy calls it now, and not as it would call it; empty if it does not."""
+    """That a server is not deployed yet as HAProxy would call it; empty if it is, or if nothing is known."""
     now = known.get(server.name)
     if now is None or _way(now) == _way(server) or _serves(server) or not _serves(now):
         return ""

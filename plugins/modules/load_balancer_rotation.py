@@ -245,7 +245,7 @@ def admit(haproxy: runtime.Runtime, parameters: Mapping[str, Any], *, check: boo
 
 
 def call(parameters: Mapping[str, Any], *, runs: bool) -> None:
-    """Have HAProxy call the host as it serves now. `runs`: whether HAProxy runs; if not, it starts with that."""
+    """Have HAProxy call the host as it serves now. `runs`: whether it runs; if not, it starts with that."""
     settings = Settings.load(paths.LOAD_BALANCER_SETTINGS)
     present = next((each for each in settings.servers if each.name == parameters["name"]), None)
     if present is None or not parameters["server"]:

@@ -237,7 +237,7 @@ class TestCalling:
 
     def test_unusable_name_is_an_error_of_the_server(self) -> None:
         settings = wanted().settings
-        with pytest.raises(LoadBalancerError, match="cannot call katago-1: .*tls_name is 'a b'"):
+        with pytest.raises(LoadBalancerError, match=r"cannot call katago-1: .*tls_name is 'a b'"):
             calling(self.server(settings, tls=True, tls_name="a b"), PEM, settings, {})
 
 
