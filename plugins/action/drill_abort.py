@@ -9,11 +9,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import orphans
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.store import DrillRecords
 from ansible_collections.katago.fleet.plugins.plugin_utils.incident import store as incident_store
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import arguments, runs
-from ansible_collections.katago.fleet.plugins.plugin_utils.traffic import prober
 
 display = Display()
 
@@ -39,9 +38,8 @@ class ActionModule(ActionBase):
                     records.request_abort(drill, reason)
                     asked.append(drill)
                     continue
-                if running := prober.running(records.prober(drill)):
-                    running.stop()
-                records.close_orphan(record, timestamps.now(), "The run of the drill was killed.")
+                if problem := orphans.close(root, record):
+                    display.warning(problem)
                 closed.append(record)
         except OSError as error:
             raise AnsibleActionFail(

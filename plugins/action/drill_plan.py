@@ -11,7 +11,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ansible_collections.katago.fleet.plugins.module_utils import timestamps
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import orphans
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill import plan as drill_plan
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios import SCENARIOS
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.store import DrillRecords
@@ -31,9 +31,8 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         given = arguments.validated(self)
         groups = (task_vars or {})["groups"]
-        records = DrillRecords(Path(given["records_dir"]))
         try:
-            orphans = self._orphans(records)
+            closed = self._orphans(Path(given["records_dir"]))
             plan = drill_plan.decide(
                 drill_plan.Request(
                     scenario=given["scenario"],
@@ -66,24 +65,24 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail(f"The records of drills cannot be used: {error}") from error
         self._show(plan)
-        return {**result, "changed": False, "plan": plan.as_dict(), "orphans": orphans}
+        return {**result, "changed": False, "plan": plan.as_dict(), "orphans": closed}
 
-    def _orphans(self, records: DrillRecords) -> list[str]:
+    def _orphans(self, root: Path) -> list[str]:
         """Close the drills whose runs are gone; refuse if another one runs."""
-        orphans = []
-        for record, life in records.running(runs.life):
+        closed = []
+        for record, life in DrillRecords(root).running(runs.life):
             if life != "dead":
                 raise drill_plan.PlanError(
                     f"The drill {record['id']} has been running since {record['started']}. Wait until it"
                     " ends, or end it: ansible-playbook playbooks/drill_abort.yml."
                 )
-            if not self._task.check_mode:
-                records.close_orphan(record, timestamps.now(), "The run of the drill was killed.")
+            if not self._task.check_mode and (problem := orphans.close(root, record)):
+                display.warning(problem)
             display.warning(
                 f"The drill {record['id']} did not end: its run was killed. It is closed as aborted."
             )
-            orphans.append(record["id"])
-        return orphans
+            closed.append(record["id"])
+        return closed
 
     def _show(self, plan: drill_plan.Plan) -> None:
         if plan.sealed:

@@ -61,7 +61,19 @@ options:
       - How the host serves now, with C(port), C(tls) and C(tls_name), as M(katago.fleet.rotation_server)
         reports it. For C(state=in). By default, HAProxy calls the host as before.
     type: dict
-    default: {}
+    suboptions:
+      port:
+        description: The port of the service.
+        type: int
+        required: true
+      tls:
+        description: Whether the service uses TLS.
+        type: bool
+        required: true
+      tls_name:
+        description: The name by which its certificate is verified; empty for any name.
+        type: str
+        required: true
   ca:
     description: The CA of the servers' certificates in PEM, if the host serves with TLS.
     type: str
@@ -340,7 +352,6 @@ def main() -> None:
             "deadline": {"type": "int", "default": 60},
             "server": {
                 "type": "dict",
-                "default": {},
                 "options": {
                     "port": {"type": "int", "required": True},
                     "tls": {"type": "bool", "required": True},

@@ -219,7 +219,8 @@ def _locks(name: str) -> bool:
 def _actions(record: Record, scenario: Scenario) -> Iterator[Grade]:
     actions = sorted(record["actions"], key=lambda each: each["time"])
     done = [each["procedure"] for each in actions if each["outcome"] == "done"]
-    changing = [each for each in actions if _changes(each["procedure"])]
+    # The allow-list of self-healing decides what a host does, not the responder.
+    changing = [each for each in actions if _changes(each["procedure"]) and each["by"] != SELF_HEALING]
     best = _nearest(scenario.right_procedures, done, acted=bool(changing))
     right = {name for alternative in scenario.right_procedures for name in alternative}
     recovered = record["times"]["recover"] is not None
@@ -239,10 +240,7 @@ def _actions(record: Record, scenario: Scenario) -> Iterator[Grade]:
     text = f"Harmful here: {', '.join(harmful)}" if harmful else "Nothing harmful was run"
     yield _grade("harmless", 0.0 if harmful else 1.0, text)
     needless = _names(
-        each
-        for each in changing
-        # The allow-list of self-healing decides what a host does, not the responder.
-        if each["by"] != SELF_HEALING and each["procedure"] not in {*right, *scenario.harmful_procedures}
+        each for each in changing if each["procedure"] not in {*right, *scenario.harmful_procedures}
     )
     text = f"Needless here: {', '.join(needless)}" if needless else "Nothing needless was run"
     yield _grade("needed", max(0.0, 1 - len(needless) / 2), text)

@@ -23,6 +23,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.drill import (
     known_writes,
     listing,
     opening,
+    orphans,
 )
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.closing import Observed, Outage
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.observer import Landing, Recovery
@@ -148,6 +149,22 @@ def test_records_of_killed_runs_are_closed(tmp_path: Path) -> None:
     records.close_orphan(record, END, "killed")
     assert list(records.running(lambda _: "dead")) == []
     assert records.load(first)["outcome"] == "aborted"
+
+
+@pytest.mark.parametrize("scenario", ["service_down", "of_a_later_version"])
+def test_drill_whose_run_was_killed_gets_a_scorecard(tmp_path: Path, scenario: str) -> None:
+    records = DrillRecords(tmp_path)
+    drill = records.reserve(DAY, "run-1")
+    record: Record = {**RECORD, "id": drill, "scenario": scenario}
+    records.save(record)
+    problem = orphans.close(tmp_path, record)
+    closed = records.load(drill)
+    assert (closed["outcome"], closed["reason"]) == ("aborted", "The run of the drill was killed.")
+    if scenario == "service_down":
+        assert problem == ""
+        assert f"Scorecard of {drill}" in (records.directory(drill) / "scorecard.html").read_text()
+    else:
+        assert "'of_a_later_version', which this version does not have" in problem
 
 
 def test_drill_never_gets_the_id_of_an_incident_that_is_still_there(tmp_path: Path) -> None:

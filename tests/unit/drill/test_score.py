@@ -102,7 +102,9 @@ def test_doing_nothing_is_right_if_the_fleet_recovers_automatically(
 
 def test_automatic_recovery_is_one_of_several_right_responses() -> None:
     scenario = replace(SCENARIO, right_procedures=((), ("restart",)))
-    for actions in ([], [action(5, "restart")]):
+    # What self-healing tried in vain is not the responder's action.
+    tried = action(5, "restart", by="self-healing", outcome="failed")
+    for actions in ([], [action(5, "restart")], [tried]):
         assert credits(record(actions=actions), scenario)["right"] == 1
 
 

@@ -140,13 +140,13 @@ def test_joined_host_is_called_as_it_serves_now(fleet: Fleet, *, given: bool) ->
         assert [each["server"] for each in asked] == [named, named]
     else:
         assert "load_balancer_server_ca cannot be read" in run.stdout + run.stderr
-        assert [each["server"] for each in asked] == [{}, {}]
+        assert not any("server" in each for each in asked)
 
 
 def test_host_joins_as_before_if_it_does_not_report_how_it_serves(fleet: Fleet) -> None:
     run = fleet.run("join", {SERVER: [{"failed": True, "msg": "x"}], IN: [{**NOBODY, "changed": True}]})
     assert run.returncode == 0, run.stdout + run.stderr
-    assert [asked["server"] for step, asked in fleet.calls() if step == IN] == [{}, {}]
+    assert not any("server" in asked for _, asked in fleet.calls())
 
 
 @pytest.mark.parametrize(("validation", "steps"), [(VALIDATED, [SERVER, IN, IN]), (REJECTED, [INFO, INFO])])

@@ -33,6 +33,7 @@ from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.setting
 )
 from ansible_collections.katago.fleet.plugins.module_utils.load_balancer.target import Target
 from ansible_collections.katago.fleet.plugins.modules import load_balancer_rotation as module
+from tests.stubs import module_result
 
 HEADER = "# pxname,svname,scur,status,weight,check_status,check_code\n"
 
@@ -152,7 +153,7 @@ class Balancer:
     @staticmethod
     def _asked(name: str, state: str, given: dict[str, Any]) -> dict[str, Any]:
         asked = {"procedure": "restart", "who": "anna@ops", "why": "x", "least": "50%", "force": False}
-        return {"name": name, "state": state, "deadline": 60, "server": {}, "ca": "", **asked, **given}
+        return {"name": name, "state": state, "deadline": 60, "server": None, "ca": "", **asked, **given}
 
 
 @pytest.fixture
@@ -402,6 +403,19 @@ class TestHostThatServesInAnotherWay:
         balancer.leave("katago-1")
         assert balancer.admit("katago-1", server=self.server(present))
         assert len(changed) == 1
+
+    def test_module_takes_it_from_the_task(
+        self, balancer: Balancer, changed: list[Target], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(paths, "HAPROXY_SOCKET", balancer.socket)
+        asked = {"name": "katago-1", "procedure": "restart", "who": "anna@ops"}
+        # Without it, HAProxy calls the host as before.
+        assert module_result(monkeypatch, module, state="in", **asked)["changed"]
+        assert module_result(monkeypatch, module, state="leaving", **asked)["changed"]
+        assert changed == []
+        given = {"server": self.server(9), "ca": ""}
+        assert module_result(monkeypatch, module, state="in", **asked, **given)["changed"]
+        assert [used.settings.servers[0].port for used in changed] == [9]
 
     def test_host_in_rotation_is_not_touched(self, balancer: Balancer, changed: list[Target]) -> None:
         assert not balancer.admit("katago-2", server=self.server(9))
