@@ -37,10 +37,10 @@ def unprivileged(text: str, socket: Path) -> str:
 class Balancer:
     """A load balancer of servers on loopback, by name and port.
 
-    `ports`: for clients, for metrics, and for its own peer.
+    `ports`: for clients, for metrics, for its own peer, and for late requests after a reload.
     """
 
-    def __init__(self, directory: Path, servers: Mapping[str, int], ports: tuple[int, int, int]) -> None:
+    def __init__(self, directory: Path, servers: Mapping[str, int], ports: tuple[int, int, int, int]) -> None:
         self._directory = directory
         self._socket = directory / "admin.sock"
         self.url = f"http://127.0.0.1:{ports[0]}/mcp"
@@ -56,6 +56,7 @@ class Balancer:
             http_port=ports[0],
             metrics_port=ports[1],
             peers_port=ports[2],
+            relay_port=ports[3],
             # All clients have the same address.
             rate_limit=0,
         )

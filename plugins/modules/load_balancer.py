@@ -66,6 +66,10 @@ options:
     description: The loopback port by which sessions outlive a reload.
     type: int
     required: true
+  relay_port:
+    description: The loopback port by which requests to a process that a reload has replaced reach the new one.
+    type: int
+    required: true
   max_connections:
     description: Open connections of all clients.
     type: int
@@ -110,6 +114,7 @@ EXAMPLES = r"""
     metrics_address: 127.0.0.1
     metrics_port: 8404
     peers_port: 8405
+    relay_port: 8406
     max_connections: 2000
     max_connections_per_server: 2000
     max_request_bytes: 12648448

@@ -33,8 +33,8 @@ async def measure(_: subjects.Kit, arguments: argparse.Namespace) -> Report:
     """Alternately call one server with a scripted engine directly and through HAProxy."""
     with tempfile.TemporaryDirectory() as scratch:
         site = rolling.site(Path(scratch, "server"))
-        first, second, third = free_ports(3)
-        balancer = Balancer(Path(scratch), {"katago-1": site.port}, (first, second, third))
+        first, second, third, fourth = free_ports(4)
+        balancer = Balancer(Path(scratch), {"katago-1": site.port}, (first, second, third, fourth))
         with site.serving(), balancer.running():
             async with contextlib.AsyncExitStack() as stack:
                 direct, through = [

@@ -105,8 +105,8 @@ async def measure(_: subjects.Kit, arguments: argparse.Namespace) -> Report:
     with tempfile.TemporaryDirectory() as scratch:
         sites = [site(Path(scratch, f"s{number}")) for number in range(SERVERS)]
         servers = {_name(number): each.port for number, each in enumerate(sites)}
-        first, second, third = free_ports(3)
-        rolling = _Rolling(sites, Balancer(Path(scratch), servers, (first, second, third)))
+        first, second, third, fourth = free_ports(4)
+        rolling = _Rolling(sites, Balancer(Path(scratch), servers, (first, second, third, fourth)))
         started = time.monotonic()
         await rolling.run(arguments.clients)
         seconds = time.monotonic() - started

@@ -172,7 +172,7 @@ def called() -> set[tuple[str, bool]]:
         line
         for balancer in BALANCERS
         for line in hosts.connect(balancer.name).file("/etc/haproxy/haproxy.cfg").content_string.splitlines()
-        if line.startswith("  server ")
+        if line.startswith("  server katago-")
     ]
     assert len(lines) == len(BALANCERS) * len(HOSTS)
     return {(line.split()[2].rpartition(":")[2], " ssl verify required " in line) for line in lines}

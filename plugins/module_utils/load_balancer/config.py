@@ -82,6 +82,14 @@ frontend statistics
   stats hide-version
 """
 
+# After a reload, the former process gets one more request on each connection that was open. It checks no servers, does
+# not learn which ones leave, and forgets the sessions. So the present process serves these requests.
+_RELAY = """\
+backend relay
+  http-reuse never
+  server present 127.0.0.1:{port} send-proxy-v2
+"""
+
 _BACKEND = """\
 backend {backend}
   balance leastconn
@@ -123,6 +131,7 @@ def _text(settings: Settings, out: Collection[str], identity: str) -> str:
         *_frontends(settings),
         _STATISTICS.format(address=_bound(settings.metrics_address, settings.metrics_port), backend=BACKEND),
         _rates(settings),
+        _RELAY.format(port=settings.relay_port),
         _backend(settings, out),
     )
     return "\n".join(section for section in sections if section)
@@ -205,9 +214,13 @@ def _clients(settings: Settings, port: int, tls: str) -> str:
     lines += [
         _refuse(413, "limit_exceeded", "the request body is too large")
         + f" if {{ req.body_size gt {settings.max_request_bytes} }}",
+        "use_backend relay if { stopping }",
         f"default_backend {BACKEND}",
     ]
-    return "frontend clients\n" + _binds(settings, port, tls) + "".join(f"  {line}\n" for line in lines)
+    relay = f"  bind 127.0.0.1:{settings.relay_port} accept-proxy\n"
+    return (
+        "frontend clients\n" + _binds(settings, port, tls) + relay + "".join(f"  {line}\n" for line in lines)
+    )
 
 
 def _rates(settings: Settings) -> str:

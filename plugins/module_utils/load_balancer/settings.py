@@ -62,7 +62,8 @@ class Settings:
     certificate, clients use `https_port`, and `http_port` only redirects to it; 0 for no such port.
     `ca_file`: verifies the servers' certificates. `server_tls_name`: the name that all of them must have;
     empty for that of each server. `rate_limit`: requests of one client address in 10 seconds; 0 for no limit.
-    Times are in seconds.
+    `peers_port`, `relay_port`: loopback ports by which a new process gets the sessions and the late requests of
+    the one that it replaces. Times are in seconds.
     """
 
     version: int
@@ -78,6 +79,7 @@ class Settings:
     metrics_address: str = "127.0.0.1"
     metrics_port: int = 8404
     peers_port: int = 8405
+    relay_port: int = 8406
     max_connections: int = 2000
     max_connections_per_server: int = 2000
     max_request_bytes: int = 12_648_448
@@ -114,6 +116,7 @@ class Settings:
             *(Socket(field, address, port) for field, port in ports for address in self.listen_addresses),
             Socket("metrics_port", self.metrics_address, self.metrics_port),
             Socket("peers_port", "127.0.0.1", self.peers_port),
+            Socket("relay_port", "127.0.0.1", self.relay_port),
         ]
 
     def content(self) -> bytes:
@@ -215,7 +218,7 @@ def check(settings: Settings) -> None:
 
 def _require_ports(settings: Settings) -> None:
     client = "https_port" if settings.certificate else "http_port"
-    for place in (client, "metrics_port", "peers_port"):
+    for place in (client, "metrics_port", "peers_port", "relay_port"):
         _require_number(place, getattr(settings, place), PORTS)
     if settings.certificate and settings.http_port:
         _require_number("http_port", settings.http_port, PORTS)

@@ -20,7 +20,7 @@ def lines(settings: Settings, out: tuple[str, ...] = ()) -> list[str]:
 
 
 def test_servers_have_fixed_numbers_and_bracketed_addresses() -> None:
-    assert [line for line in lines(SETTINGS) if line.startswith("server ")] == [
+    assert [line for line in lines(SETTINGS) if line.startswith("server katago")] == [
         "server katago-1 10.0.0.1:8080 id 1",
         "server katago-2 [fd00::2]:8080 id 2",
     ]

@@ -131,7 +131,7 @@ class Site:
         self.directory = directory
         self.socket = directory / "admin.sock"
         self.runtime = Runtime(self.socket)
-        *ports, one, two = free_ports(5)
+        *ports, one, two = free_ports(6)
         self.servers = {"katago-1": FleetServer("katago-1", one), "katago-2": FleetServer("katago-2", two)}
         self.settings = Settings(
             version=1,
@@ -144,6 +144,7 @@ class Site:
             http_port=ports[0],
             metrics_port=ports[1],
             peers_port=ports[2],
+            relay_port=ports[3],
         )
         self._processes: list[subprocess.Popen[bytes]] = []
 
@@ -231,6 +232,20 @@ class Site:
         connection.close()
         return response.status, json.loads(content) if content else {}, response.headers
 
+    def connect(self) -> http.client.HTTPConnection:
+        """A connection of a client, which is not closed after an answer."""
+        return http.client.HTTPConnection("127.0.0.1", self.settings.http_port, timeout=10)
+
+    @staticmethod
+    def ask_on(
+        connection: http.client.HTTPConnection, session: str = ""
+    ) -> tuple[dict[str, Any], http.client.HTTPMessage]:
+        """Send a request on a connection; body and headers."""
+        sent = {"Authorization": "Bearer token", **({SESSION: session} if session else {})}
+        connection.request("POST", "/mcp", body=b"{}", headers=sent)
+        response = connection.getresponse()
+        return json.loads(response.read()), response.headers
+
     def server_of(self, session: str = "") -> str:
         """The server that a request of the session reaches; any one without a session."""
         headers = {SESSION: session} if session else {}
@@ -301,6 +316,38 @@ def test_server_that_leaves_passes_its_sessions_and_new_ones_to_the_other(site: 
     assert {site.server_of() for _ in range(6)} == {"katago-1", "katago-2"}
     # The sessions stay where they continued.
     assert {site.server_of(session) for session in sessions} == {"katago-2"}
+
+
+def test_former_process_has_late_requests_served_by_the_present_one(site: Site) -> None:
+    site.start_master()
+    with contextlib.ExitStack() as stack:
+        kept = [stack.enter_context(contextlib.closing(site.connect())) for _ in range(9)]
+        sessions = [site.ask_on(connection)[1][SESSION] for connection in kept]
+        site.reload(rate_limit=1000)
+        site.runtime.leave("katago-1")
+        # Its host may stop now.
+        late = [site.ask_on(*each)[0] for each in zip(kept[:3], sessions, strict=False)]
+        assert {each["server"] for each in late} == {"katago-2"}
+        assert {each["headers"]["x-forwarded-for"] for each in late} == {"127.0.0.1"}
+        assert {each["path"] for each in late} == {"/mcp"}
+        # What it would call has stopped, or serves in another way.
+        site.servers["katago-2"].stop()
+        other = FleetServer("katago-2", *free_ports(1))
+        stack.callback(other.stop)
+        moved = replace(site.settings.servers[1], port=other.server_address[1])
+        site.reload(servers=(site.settings.servers[0], moved))
+        eventually(lambda: site.states()["katago-2"].has_passed)
+        site.runtime.leave("katago-1")
+        late = [site.ask_on(*each)[0] for each in zip(kept[3:6], sessions[3:], strict=False)]
+        assert {each["server"] for each in late} == {"katago-2"}
+        # A session is known to the present process.
+        site.runtime.join("katago-1")
+        assert [site.server_of(session) for session in sessions[3:6]] == ["katago-2"] * 3
+
+
+def test_only_addresses_of_the_host_itself_reach_the_relay(site: Site) -> None:
+    text = config.render(site.settings, ())
+    assert f"bind 127.0.0.1:{site.settings.relay_port} accept-proxy\n" in text
 
 
 def test_request_in_flight_at_a_server_that_leaves_ends_normally(site: Site) -> None:

@@ -138,7 +138,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
 @pytest.fixture
 def settings() -> dict[str, Any]:
     """The arguments of the task, with ports that nobody uses."""
-    names = ("http_port", "metrics_port", "peers_port")
+    names = ("http_port", "metrics_port", "peers_port", "relay_port")
     return {**SETTINGS, **dict(zip(names, free_ports(len(names)), strict=True))}
 
 

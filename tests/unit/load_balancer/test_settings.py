@@ -54,6 +54,7 @@ def test_settings_are_the_same_after_writing_and_reading(tmp_path: Path) -> None
         ({"listen_addresses": ["10.0.0.300"]}, "listen_addresses has '10.0.0.300'"),
         ({"metrics_address": "fe80::1%eth0"}, "metrics_address has 'fe80::1%eth0'"),
         ({"metrics_port": 80}, "metrics_port is 80, the same as load_balancer_http_port"),
+        ({"relay_port": 8405}, "relay_port is 8405, the same as load_balancer_peers_port"),
         ({"metrics_port": 8405}, "peers_port is 8405, the same as load_balancer_metrics_port"),
         ({"certificate": "/x/y.pem", "http_port": 443}, "http_port is 443, the same as load_balancer_https"),
         ({"certificate": "/etc/x y"}, "certificate is '/etc/x y'"),
