@@ -67,7 +67,7 @@ options:
     type: int
     required: true
   relay_port:
-    description: The loopback port by which requests to a process that a reload has replaced reach the new one.
+    description: The loopback port by which a process that a reload replaced passes on late requests.
     type: int
     required: true
   max_connections:
@@ -149,8 +149,9 @@ import contextlib
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -201,18 +202,19 @@ def host_problems(settings: Settings, proc: Path) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def server_problems(settings: Settings, out: frozenset[str], previous: Settings | None) -> list[str]:
-    """Servers that are not deployed yet as the settings call them; or why none can be reached from this host.
+def server_problems(wanted: Target, previous: Settings | None) -> list[str]:
+    """Servers that are not deployed yet as HAProxy would call them; or why none can be reached.
 
     [] if that is right, or if all servers are out of rotation. `previous`: the settings in force.
     """
-    expected = [server for server in settings.servers if server.name not in out]
+    expected = [server for server in wanted.settings.servers if server.name not in wanted.out]
+    would = calls(wanted.settings, wanted.ca)
+    does = calls(previous, target.pem_of(previous.ca_file)) if previous else {}
     with ThreadPoolExecutor(max_workers=16) as workers:
         reasons = list(workers.map(_connection_problem, expected))
-        known = {server.name: server for server in previous.servers} if previous else {}
-        undeployed = [
-            text for text in workers.map(lambda each: _deployment_problem(each, known), expected) if text
-        ]
+        names = [server.name for server in expected]
+        problems = workers.map(lambda name: _deployment_problem(name, would[name], does.get(name)), names)
+        undeployed = [problem for problem in problems if problem]
     if undeployed or not expected or not all(reasons):
         return undeployed
     listed = "; ".join(
@@ -233,41 +235,68 @@ def _connection_problem(server: Server) -> str:
     return ""
 
 
-def _deployment_problem(server: Server, known: Mapping[str, Server]) -> str:
+@dataclass(frozen=True)
+class _Call:
+    """How HAProxy calls a server. `name`: that its certificate must have; empty for any."""
+
+    address: str
+    port: int
+    tls: bool
+    name: str
+    ca: str
+
+    def __str__(self) -> str:
+        if not self.tls:
+            return f"without TLS at {self.address} port {self.port}"
+        name = f" for {self.name}" if self.name else ""
+        return (
+            f"with TLS at {self.address} port {self.port} and a certificate{name} by load_balancer_server_ca"
+        )
+
+    def is_answered(self) -> bool:
+        """Whether a server answers as HAProxy expects."""
+        try:
+            with socket.create_connection((self.address, self.port), timeout=CONNECT_SECONDS) as plain:
+                if self.tls:
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                    context.load_verify_locations(cadata=self.ca)
+                    context.check_hostname = bool(self.name)
+                    # HAProxy trusts a certificate that is in its file, whoever signed it.
+                    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+                    context.wrap_socket(plain, server_hostname=self.name or None).close()
+                    return True
+                plain.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+                return plain.recv(5) == b"HTTP/"
+        except (OSError, ValueError):
+            return False
+
+
+def calls(settings: Settings, ca: str) -> dict[str, _Call]:
+    """How HAProxy calls each server, by its name. `ca`: the CA in PEM."""
+    return {
+        server.name: _Call(
+            server.address,
+            server.port,
+            server.tls,
+            (settings.server_tls_name or server.tls_name) if server.tls else "",
+            ca if server.tls else "",
+        )
+        for server in settings.servers
+    }
+
+
+def _deployment_problem(name: str, would: _Call, does: _Call | None) -> str:
     """That a server is not deployed yet as HAProxy would call it; empty if it is, or if nothing is known."""
-    now = known.get(server.name)
-    if now is None or _way(now) == _way(server) or _serves(server) or not _serves(now):
+    if does in (None, would) or would.is_answered() or not does.is_answered():
         return ""
+    if replace(does, ca=would.ca) == would:
+        still, wanted = "has a certificate by the previous load_balancer_server_ca", "one by the new one"
+    else:
+        still, wanted = f"serves {does}", f"{would}, as its variables say"
     return (
-        f"{server.name} still serves {_described(now)}, and not {_described(server)} as its variables say,"
-        " so HAProxy would get no answer from it. Deploy it first: ansible-playbook playbooks/deploy.yml."
-        " The deployment changes the load balancers too."
+        f"{name} still {still}, and not {wanted}. HAProxy would get no answer from it. Deploy it first:"
+        " ansible-playbook playbooks/deploy.yml. The deployment changes the load balancers too."
     )
-
-
-def _way(server: Server) -> tuple[str, int, bool]:
-    return server.address, server.port, server.tls
-
-
-def _described(server: Server) -> str:
-    return f"{'with' if server.tls else 'without'} TLS at {server.address} port {server.port}"
-
-
-def _serves(server: Server) -> bool:
-    """Whether a server answers by TLS, or by plain HTTP, as the settings call it."""
-    try:
-        with socket.create_connection((server.address, server.port), timeout=CONNECT_SECONDS) as plain:
-            if server.tls:
-                # HAProxy verifies the certificate.
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-                context.wrap_socket(plain).close()
-                return True
-            plain.sendall(b"GET /health HTTP/1.0\r\n\r\n")
-            return plain.recv(5) == b"HTTP/"
-    except OSError:
-        return False
 
 
 def refuse(module: AnsibleModule, problems: Sequence[str]) -> None:
@@ -317,7 +346,7 @@ def main() -> None:
             wanted = target.requested(module.params, previous, rotation.read(paths.ROTATION))
             problems = host_problems(wanted.settings, paths.PROC)
             if module.params["requires_server"] and not problems:
-                problems = server_problems(wanted.settings, wanted.out, previous)
+                problems = server_problems(wanted, previous)
             if problems:
                 refuse(module, problems)
             result = configure(module, wanted)

@@ -82,8 +82,8 @@ frontend statistics
   stats hide-version
 """
 
-# After a reload, the former process gets one more request on each connection that was open. It checks no servers, does
-# not learn which ones leave, and forgets the sessions. So the present process serves these requests.
+# After a reload, the former process gets one more request on each connection that was open. It checks no
+# servers, does not learn which ones leave, and forgets the sessions. So the present process serves these.
 _RELAY = """\
 backend relay
   http-reuse never

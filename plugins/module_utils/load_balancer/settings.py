@@ -62,8 +62,8 @@ class Settings:
     certificate, clients use `https_port`, and `http_port` only redirects to it; 0 for no such port.
     `ca_file`: verifies the servers' certificates. `server_tls_name`: the name that all of them must have;
     empty for that of each server. `rate_limit`: requests of one client address in 10 seconds; 0 for no limit.
-    `peers_port`, `relay_port`: loopback ports by which a new process gets the sessions and the late requests of
-    the one that it replaces. Times are in seconds.
+    `peers_port`, `relay_port`: loopback ports by which a new process gets the sessions and the late requests
+    of the one that it replaces. Times are in seconds.
     """
 
     version: int

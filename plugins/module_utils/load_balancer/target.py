@@ -101,7 +101,7 @@ def calling(
             " its certificate. Set it to the CA that signed the certificate, and admit the host:"
             f" ansible-playbook playbooks/rotation_in.yml -l {server.name}"
         )
-    present_ca = _text(settings.ca_file)
+    present_ca = pem_of(settings.ca_file)
     missing = [each for each in _certificates(ca) if each not in present_ca] if server.tls else []
     if server in settings.servers and not missing:
         return None
@@ -116,7 +116,7 @@ def calling(
     except shape.ShapeError as error:
         raise LoadBalancerError(f"HAProxy cannot call {server.name}: {error}") from error
     out = frozenset(entries) & {each.name for each in changed.servers}
-    return Target(changed, config.render(changed, out), out, _text(settings.certificate), wanted_ca)
+    return Target(changed, config.render(changed, out), out, pem_of(settings.certificate), wanted_ca)
 
 
 def _path(kind: str, content: str) -> str:
@@ -148,9 +148,9 @@ def _certificates(pem: str) -> list[str]:
     return [begin + each.partition(end)[0] + end for each in pem.split(begin)[1:]]
 
 
-def _text(path: str) -> str:
-    """The content of a file of the settings; empty for none."""
-    return Path(path).read_text() if path else ""
+def pem_of(path: str) -> str:
+    """The content of a file of the settings; empty if there is none. Raises OSError."""
+    return (present(Path(path)) or b"").decode() if path else ""
 
 
 def remove_unused(settings: Settings) -> None:

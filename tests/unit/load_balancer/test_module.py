@@ -137,51 +137,82 @@ def test_address_of_another_host_is_named_with_its_variable() -> None:
 def test_servers_that_nobody_reaches_are_named_with_the_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        up = wanted(servers=[{**REQUEST["servers"][0], "port": port}, REQUEST["servers"][1]]).settings
-        assert load_balancer.server_problems(up, frozenset(), None) == []
+        servers = [{**REQUEST["servers"][0], "port": port}, REQUEST["servers"][1]]
+        assert load_balancer.server_problems(wanted(servers=servers), None) == []
         # The other one is not expected to answer.
-        down = replace(up, servers=(up.servers[0], replace(up.servers[1], port=1)))
-        (problem,) = load_balancer.server_problems(down, frozenset({"katago-1"}), None)
+        servers[1] = {**servers[1], "port": 1}
+        down = wanted(("katago-1",), servers=servers)
+        (problem,) = load_balancer.server_problems(down, None)
     assert "katago-2 (127.0.0.1 port 1): Connection refused" in problem
     assert "katago-1" not in problem
-    assert load_balancer.server_problems(down, frozenset({"katago-1", "katago-2"}), None) == []
+    assert load_balancer.server_problems(wanted(("katago-1", "katago-2"), servers=servers), None) == []
+
+
+class Served:
+    """A server with TLS and one without, on loopback. `secured`: whether katago-1 is the one with TLS."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self.authority, self.other = loopback.Authority("one"), loopback.Authority("two")
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        file = directory / "pair.pem"
+        file.write_text("".join(self.authority.issue("katago.example.org")))
+        context.load_cert_chain(file)
+        self.servers = {
+            tls: ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) for tls in (False, True)
+        }
+        self.servers[True].socket = context.wrap_socket(self.servers[True].socket, server_side=True)
+        for server in self.servers.values():
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+
+    def stop(self) -> None:
+        for server in self.servers.values():
+            server.shutdown()
+            server.server_close()
+
+    def called(self, *, tls: bool, at: bool, ca: str = "", name: str = "") -> Target:
+        """What HAProxy shall have to call katago-1 with TLS or without, at the port of one of the servers."""
+        server = {**REQUEST["servers"][0], "tls": tls, "port": self.servers[at].server_port, "tls_name": name}
+        target = wanted(ca=ca if tls else "", servers=[server])
+        if target.ca:
+            Path(target.settings.ca_file).write_text(target.ca)
+        return target
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[dict[bool, int]]:
-    """The ports of a server with TLS and of one without."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(loopback.self_signed(tmp_path))
-    servers = {tls: ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) for tls in (False, True)}
-    servers[True].socket = context.wrap_socket(servers[True].socket, server_side=True)
-    for server in servers.values():
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield {tls: server.server_port for tls, server in servers.items()}
-    for server in servers.values():
-        server.shutdown()
-        server.server_close()
+def served(etc: Path) -> Iterator[Served]:
+    made = Served(etc)
+    yield made
+    made.stop()
 
 
 @pytest.mark.parametrize("tls", [True, False])
-def test_server_that_is_not_deployed_yet_is_refused(served: dict[bool, int], *, tls: bool) -> None:
-    def calling_first(*, tls: bool, port: int) -> Settings:
-        return wanted(
-            ca="CA", servers=[{**REQUEST["servers"][0], "tls": tls, "port": port}, *REQUEST["servers"][1:]]
-        ).settings
-
-    now = calling_first(tls=tls, port=served[tls])
-    (problem,) = load_balancer.server_problems(
-        calling_first(tls=not tls, port=served[tls]), frozenset({"katago-2"}), now
-    )
+def test_server_that_is_not_deployed_yet_is_refused(served: Served, *, tls: bool) -> None:
+    ca = served.authority.pem
+    now = served.called(tls=tls, at=tls, ca=ca).settings
+    (problem,) = load_balancer.server_problems(served.called(tls=not tls, at=tls, ca=ca), now)
     how, otherwise = ("with", "without") if tls else ("without", "with")
-    assert problem.startswith(f"katago-1 still serves {how} TLS at 127.0.0.1 port {served[tls]}, and not")
+    assert problem.startswith(f"katago-1 still serves {how} TLS at 127.0.0.1 port {now.servers[0].port}")
     assert f"and not {otherwise} TLS at 127.0.0.1" in problem
     assert "Deploy it first: ansible-playbook playbooks/deploy.yml" in problem
     # Deployed; and one that answers in neither way is a matter of health checks.
-    deployed = calling_first(tls=not tls, port=served[not tls])
-    assert load_balancer.server_problems(deployed, frozenset({"katago-2"}), now) == []
-    silent = calling_first(tls=tls, port=1)
-    assert load_balancer.server_problems(replace(deployed, servers=silent.servers), frozenset(), silent) != []
+    assert load_balancer.server_problems(served.called(tls=not tls, at=not tls, ca=ca), now) == []
+    silent = served.called(tls=not tls, at=tls, ca=ca).settings
+    assert load_balancer.server_problems(served.called(tls=not tls, at=tls, ca=f"{ca}\n"), silent) == []
+
+
+def test_certificate_that_is_not_deployed_yet_is_refused(served: Served) -> None:
+    old, new = served.authority.pem, served.other.pem
+    now = served.called(tls=True, at=True, ca=old).settings
+    (problem,) = load_balancer.server_problems(served.called(tls=True, at=True, ca=new), now)
+    assert problem.startswith("katago-1 still has a certificate by the previous load_balancer_server_ca, and")
+    assert load_balancer.server_problems(served.called(tls=True, at=True, ca=old + new), now) == []
+    named = served.called(tls=True, at=True, ca=old, name="katago.example.org")
+    assert load_balancer.server_problems(named, now) == []
+    other = served.called(tls=True, at=True, ca=old, name="other.example.org")
+    (problem,) = load_balancer.server_problems(other, named.settings)
+    assert "and a certificate for katago.example.org by" in problem
+    assert "and a certificate for other.example.org by load_balancer_server_ca, as its variables" in problem
 
 
 class TestCalling:
