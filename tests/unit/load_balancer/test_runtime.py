@@ -408,13 +408,12 @@ class TestHostThatServesInAnotherWay:
         self, balancer: Balancer, changed: list[Target], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(paths, "HAPROXY_SOCKET", balancer.socket)
-        asked = {"name": "katago-1", "procedure": "restart", "who": "anna@ops"}
+        asked: dict[str, Any] = {"name": "katago-1", "procedure": "restart", "who": "anna@ops"}
         # Without it, HAProxy calls the host as before.
         assert module_result(monkeypatch, module, state="in", **asked)["changed"]
         assert module_result(monkeypatch, module, state="leaving", **asked)["changed"]
         assert changed == []
-        given = {"server": self.server(9), "ca": ""}
-        assert module_result(monkeypatch, module, state="in", **asked, **given)["changed"]
+        assert module_result(monkeypatch, module, state="in", server=self.server(9), **asked)["changed"]
         assert [used.settings.servers[0].port for used in changed] == [9]
 
     def test_host_in_rotation_is_not_touched(self, balancer: Balancer, changed: list[Target]) -> None:
