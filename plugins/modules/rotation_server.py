@@ -41,20 +41,18 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.katago.fleet.plugins.module_utils import paths
-from ansible_collections.katago.fleet.plugins.module_utils.service import admin, endpoints
+from ansible_collections.katago.fleet.plugins.module_utils.service import admin, http
 
 
 def look() -> dict[str, Any]:
     """How the running service is reached. Raises OSError if its certificate cannot be read."""
     config = admin.running_config()
-    if config is None:
+    port = config["server"].get("port") if config else None
+    if config is None or not isinstance(port, int):
         return {"server": None, "certificate": ""}
-    try:
-        at = endpoints.Endpoints.of(config)
-    except ValueError:
-        return {"server": None, "certificate": ""}
-    certificate = paths.PINNED_CERTIFICATE.read_text() if at.tls else ""
-    return {"server": {"port": at.port, "tls": at.tls, "tls_name": ""}, "certificate": certificate}
+    tls = http.secured(config)
+    certificate = paths.PINNED_CERTIFICATE.read_text() if tls else ""
+    return {"server": {"port": port, "tls": tls, "tls_name": ""}, "certificate": certificate}
 
 
 def main() -> None:

@@ -99,6 +99,7 @@ LARGER = {
             "incident_reminders",
             "load_balancer",
             "load_balancer_address",
+            "load_balancer_rotation",
             "release_trial",
             "rollout_sample",
             "security_mode",
