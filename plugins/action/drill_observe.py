@@ -70,6 +70,7 @@ class ActionModule(ActionBase):
             lambda text: _show(host, text),
             response.lock_problem,
             response.is_repairing_itself,
+            reveals=plan.mode == "unattended",
         )
         clock = SystemClock()
         try:

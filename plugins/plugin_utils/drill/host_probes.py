@@ -35,7 +35,11 @@ class Drill:
 
 
 class HostProbes:
-    """The probes for the fault of one target. `show`: called with everything new that is seen."""
+    """The probes for the fault of one target.
+
+    `show`: called with everything new that is seen. `reveals`: whether what shows the fault is shown too.
+    People who respond must find it out.
+    """
 
     def __init__(
         self,
@@ -45,10 +49,13 @@ class HostProbes:
         show: Callable[[str], None],
         lock_problem: Callable[[], str],
         is_repairing_itself: Callable[[], bool],
+        *,
+        reveals: bool,
     ) -> None:
         self._drill, self._target, self._ask, self._show = drill, target, ask, show
         self._lock_problem, self._is_repairing_itself = lock_problem, is_repairing_itself
         self._records = DrillRecords(drill.root)
+        self._reveals = reveals
         self._shown = ""
 
     def clients(self) -> str:
@@ -68,13 +75,15 @@ class HostProbes:
     def fault(self) -> str:
         """What shows the fault on its host."""
         if self._target.where == "control_node":
-            return self._noted(self._lock_problem())
+            return self._noted_fault(self._lock_problem())
         answer = self._ask("katago.fleet.drill_fault", {"state": "info"})
         if answer is None:
             return self._noted(_UNREACHABLE)
         if answer.get("failed"):
-            return self._noted(f"the fault cannot be examined: {answer.get('msg')}")
-        return self._noted(str(answer.get("seen") or "the fault is there") if answer.get("landed") else "")
+            return self._noted_fault(f"the fault cannot be examined: {answer.get('msg')}")
+        return self._noted_fault(
+            str(answer.get("seen") or "the fault is there") if answer.get("landed") else ""
+        )
 
     def lasting_fault(self) -> str:
         """The same; for a fault that leaves traces, only the validation shows whether it is over."""
@@ -112,6 +121,10 @@ class HostProbes:
 
     def _outages(self) -> list[prober.Outage]:
         return prober.outages(self._records.prober(self._drill.id), self._drill.since, QUIET_SECONDS)
+
+    def _noted_fault(self, text: str) -> str:
+        self._noted(text if self._reveals or not text else "something is wrong on this host")
+        return text
 
     def _noted(self, text: str) -> str:
         if text and text != self._shown:
