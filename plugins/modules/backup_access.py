@@ -91,7 +91,10 @@ def problems(parameters: Mapping[str, Any]) -> list[str]:
     if found:
         return found
     if not parameters["repository"].strip():
-        found.append("backup_repository is empty. Set it to a repository in restic's syntax.")
+        found.append(
+            "backup_repository is empty, so this host has no backups. Set it to a repository in restic's"
+            " syntax. Without backups, `ansible-playbook playbooks/deploy.yml` rebuilds a damaged release."
+        )
     if len(parameters["password"].strip()) < SHORTEST_PASSWORD:
         found.append(f"backup_password must have {SHORTEST_PASSWORD} or more characters.")
     if not isinstance(environment, Mapping) or any("\n" in str(value) for value in environment.values()):

@@ -5,6 +5,7 @@ A message is not rendered if a required field is missing. The error names the fi
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -35,6 +36,8 @@ _SUSPICIOUS = "may be compromised"
 _MOST_FINDINGS = 3
 _NO_ACTION = ("begun", "refused")
 _MOST_ACTIONS = 20
+# The ids that drills give to their incidents.
+_DRILL = re.compile(r"drill-\d{4}-\d{2}-\d{2}-\d+")
 
 
 class MissingError(Exception):
@@ -293,11 +296,12 @@ def not_restored(incident: state.Incident, contact: Contact | None, setting: Set
 def public(incident: state.Incident) -> Message:
     """The newest entry of the status page, for channels that take text."""
     entry = incident.public[-1]
+    mark = _mark(incident.id)
     return Message(
         f"status-{entry.number}",
         "public",
-        f"{entry.status.capitalize()}: {entry.at}",
-        f"{entry.at} - {entry.text}",
+        f"{mark}{entry.status.capitalize()}: {entry.at}",
+        f"{mark}{entry.at} - {entry.text}",
     )
 
 
@@ -372,10 +376,16 @@ def _need(incident: state.Incident, *names: str) -> None:
 def _message(
     name: str, audience: Audience, subject: str, fields: Mapping[str, str], incident_id: str, to: str = ""
 ) -> Message:
+    subject = _mark(incident_id) + subject
     lines = [subject]
     for label, value in fields.items():
         lines.append(f"{label}:\n{value}" if value.startswith("- ") else f"{label}: {_indented(value)}")
     return Message(name, audience, wording.one_line(f"{subject} [{incident_id}]"), "\n".join(lines), to)
+
+
+def _mark(incident_id: str) -> str:
+    """How every message of a drill begins, so that nobody takes it for a real incident; empty for others."""
+    return "DRILL: " if _DRILL.fullmatch(incident_id) else ""
 
 
 def _indented(text: str) -> str:

@@ -61,7 +61,7 @@ class HostProbes:
     def clients(self) -> str:
         """How many requests failed since the injection."""
         failed = sum(each.failed for each in self._outages())
-        return self._noted(f"{failed} requests through the load balancer failed" if failed else "")
+        return self._noted(f"failed requests through the load balancer: {failed}" if failed else "")
 
     def failing_clients(self) -> str:
         """Whether requests fail now, or did a moment ago."""

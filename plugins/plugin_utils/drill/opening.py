@@ -7,7 +7,7 @@ from typing import Any
 
 from ansible_collections.katago.fleet.plugins.module_utils.common import shape
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.plan import Plan
-from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import SCHEMA, Record, Times
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import SCHEMA, Mode, Record, Times
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios import SCENARIOS
 
 CHANGED = frozenset({"fault", "incident", "steady_state", "undo"})
@@ -35,7 +35,7 @@ def record(drill: str, plan: Plan, fleet: str, now: str) -> Record:
         steady_state={"healthy": True, "problems": []},
         fault={"injected": None, "landed": None, "seen": ""},
         times=Times(detect=None, acknowledge=None, mitigate=None, recover=None),
-        targets=scenario.targets,
+        targets=_targets(scenario.targets, plan.mode),
         traffic={"interval": 0.0, "requests": 0, "failed": 0, "sessions": 0, "sessions_lost": 0},
         data={"writes": 0, "lost": 0, "rpo_seconds": None},
         actions=[],
@@ -58,3 +58,12 @@ def changed(before: Record, changes: Mapping[str, Any]) -> Record:
     for name, value in changes.items():
         merged[name] = {**merged[name], **value} if isinstance(value, Mapping) else value
     return shape.typed(Record, merged)
+
+
+def _targets(targets: Times, mode: Mode) -> Times:
+    """The targets of a scenario. People have the response time of the level in addition."""
+    response = targets["acknowledge"]
+    if mode != "person" or response is None:
+        return targets
+    later = {name: each + response for name in ("mitigate", "recover") if (each := targets[name]) is not None}
+    return Times(**{**targets, **later})

@@ -187,7 +187,11 @@ _LIST = (
         faults=(FaultUse("config_corrupted", "host"),),
         targets=_targets("P0", mitigate=5, recover=60),
         response=(Step("deploy"),),
-        right_procedures=((), ("restore",), ("deploy",), ("rollback",)),
+        right_procedures=(
+            *((), ("restore",), ("deploy",), ("rollback",)),
+            # A changed file may be the work of an intruder: triage proposes to isolate the host first.
+            *(("security_on", "security_off", each) for each in ("deploy", "restore", "rollback")),
+        ),
         harmful_procedures=("remove_host", "replace_host", "purge_cache"),
         evidence_first=True,
         audience=_ALL,

@@ -321,3 +321,10 @@ def test_lock_of_a_host_that_repairs_itself_is_known(content: str, repairs: bool
     answer = {"content": base64.b64encode(content.encode()).decode()}
     assert host_lock.is_of_self_healing(answer) == repairs
     assert not host_lock.is_of_self_healing({"failed": True})
+
+
+def test_people_have_the_response_time_of_the_level_in_addition() -> None:
+    alone = opening.record("drill-1", PLAN, "lab", AT)["targets"]
+    people = opening.record("drill-1", replace(PLAN, mode="person"), "lab", AT)["targets"]
+    assert (alone["mitigate"], alone["recover"], alone["acknowledge"]) == (5, 30, 300)
+    assert people == {**alone, "mitigate": 305, "recover": 330}

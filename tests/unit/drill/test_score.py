@@ -381,3 +381,10 @@ def test_questions_of_every_scenario_have_unique_ids() -> None:
     for scenario in SCENARIOS.values():
         ids = [each.id for each in questions.of(scenario)]
         assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize("repair", ["deploy", "restore", "rollback"])
+def test_isolation_that_triage_proposes_for_changed_files_is_not_needless(repair: str) -> None:
+    done = [action(30 + number, each) for number, each in enumerate(("security_on", "security_off", repair))]
+    found = credits(record(actions=done), SCENARIOS["configuration_corrupted"])
+    assert (found["right"], found["order"], found["needed"], found["evidence"]) == (1, 1, 1, 1)

@@ -474,3 +474,13 @@ def test_invalid_lines_of_a_timeline_are_skipped(tmp_path: Path) -> None:
     assert outbox.read_timeline(path) == []
     path.write_text('{"at": "2026-01-31T08:00:00Z"}\n{"at": "20\n[]\n{"no": 1}\n{"at": "2026')
     assert outbox.read_timeline(path) == [{"at": "2026-01-31T08:00:00Z"}]
+
+
+@pytest.mark.parametrize(("number", "mark"), [("drill-2026-12-01-12", "DRILL: "), ("drill-sergeant", "")])
+def test_every_message_of_a_drill_says_so(number: str, mark: str) -> None:
+    public = [Public(1, "2026-01-31T08:10:00Z", "investigating", "We look into it.")]
+    drill = incident(id=number, updates=[Update(1, "2026-01-31T08:10:00Z", (), {})], public=public)
+    for sent in (messages.declaration(drill, SETTING), messages.update(drill, [], SETTING)):
+        assert sent.subject.startswith(f"{mark}{'INCIDENT' if 'DECLARED' in sent.subject else 'UPDATE'}")
+        assert sent.text.startswith(sent.subject.partition(" [")[0])
+    assert messages.public(drill).text.startswith(f"{mark}2026-01-31T08:10:00Z - We look")
