@@ -15,7 +15,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
@@ -65,6 +65,9 @@ def main(arguments: Sequence[str]) -> int:
         if arguments[0] == "completion":
             print(completion())
             return 0
+        if arguments[0] in procedures.GROUPS and list(arguments[1:]) in (["-h"], ["--help"]):
+            print(_described(procedures.members(arguments[0])))
+            return 0
         procedure, rest = find(arguments)
         if {"-h", "--help"} & set(rest):
             print(_parser(procedure).format_help(), end="")
@@ -92,7 +95,7 @@ def find(arguments: Sequence[str]) -> tuple[Procedure, list[str]]:
         if procedure := procedures.PROCEDURES.get(name.replace("-", "_")):
             return procedure, list(arguments[used:])
     if first in procedures.GROUPS:
-        verbs = [each.command[1] for each in procedures.PROCEDURES.values() if each.command[0] == first]
+        verbs = [each.command[1] for each in procedures.members(first)]
         given = f"is {second!r}" if second and not second.startswith("-") else "is missing"
         raise UsageError(f"the verb after {first} {given}; give one of {', '.join(verbs)}.")
     names = [" ".join(each.command) for each in procedures.PROCEDURES.values()]
@@ -128,7 +131,6 @@ def playbook(name: str) -> str:
 
 def overview() -> str:
     """The help of all procedures, by situation."""
-    width = max(len(" ".join(each.command)) for each in procedures.PROCEDURES.values()) + 2
     lines = [
         "usage: bin/fleet PROCEDURE [OPTION...] [-l HOST] [OPTION OF ANSIBLE-PLAYBOOK...]",
         "",
@@ -136,13 +138,18 @@ def overview() -> str:
         "bin/fleet PROCEDURE --help lists its options; all accept -l HOST, --check and -i INVENTORY.",
     ]
     for situation, members in procedures.by_situation().items():
-        lines += ["", f"{situation}:"]
-        for each in members:
-            name = f"  {' '.join(each.command):{width}}"
-            lines += textwrap.wrap(
-                each.summary, _WIDTH, initial_indent=name, subsequent_indent=" " * len(name)
-            )
+        lines += ["", f"{situation}:", _described(members)]
     return "\n".join([*lines, "", 'Completion for bash: eval "$(bin/fleet completion)"'])
+
+
+def _described(members: Iterable[Procedure]) -> str:
+    """The commands and summaries of procedures."""
+    width = max(len(" ".join(each.command)) for each in procedures.PROCEDURES.values()) + 2
+    lines = []
+    for each in members:
+        name = f"  {' '.join(each.command):{width}}"
+        lines += textwrap.wrap(each.summary, _WIDTH, initial_indent=name, subsequent_indent=" " * len(name))
+    return "\n".join(lines)
 
 
 def completion() -> str:
@@ -153,7 +160,7 @@ def completion() -> str:
         words = " ".join(["--help", *sorted(options)])
         cases.append(f'    "{" ".join(each.command)}") words="{words} --check --diff --limit --inventory" ;;')
     for group in procedures.GROUPS:
-        verbs = [each.command[1] for each in procedures.PROCEDURES.values() if each.command[0] == group]
+        verbs = [each.command[1] for each in procedures.members(group)]
         cases.append(f'    "{group}") words="{" ".join(verbs)}" ;;')
     names = " ".join(dict.fromkeys(each.command[0] for each in procedures.PROCEDURES.values()))
     return "\n".join(

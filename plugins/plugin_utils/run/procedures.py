@@ -766,6 +766,11 @@ def named(playbooks: Iterable[str]) -> list[str] | None:
     return names
 
 
+def members(group: str) -> list[Procedure]:
+    """The procedures of a group, such as `incident`."""
+    return [each for each in _ALL if each.command[0] == group and len(each.command) > 1]
+
+
 def by_situation() -> dict[Situation, list[Procedure]]:
     """All procedures, by the situation in which they are used."""
     situations: tuple[Situation, ...] = get_args(Situation)

@@ -88,6 +88,14 @@ def test_text_survives_the_command_that_is_printed(text: str) -> None:
     assert json.loads(words[3]) == {"next_steps": text}
 
 
+def test_help_of_a_group_lists_its_commands() -> None:
+    shown = run("incident", "--help")
+    assert shown.returncode == 0
+    commands = {" ".join(each.command) for each in procedures.members("incident")}
+    assert {"incident open", "incident close"} <= commands
+    assert {line.strip().partition("  ")[0] for line in shown.stdout.splitlines()} >= commands
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
