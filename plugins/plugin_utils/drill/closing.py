@@ -161,7 +161,13 @@ def _acknowledged(record: Record, observed: Observed) -> float | None:
     injected = record["fault"]["injected"]
     if injected is None:
         return None
-    at = communication.acknowledged(observed.actions, observed.messages, injected)
+    # Self-healing is the response of an unattended drill, but no person.
+    actions = [
+        each
+        for each in observed.actions
+        if record["mode"] != "person" or each["by"] != communication.SELF_HEALING
+    ]
+    at = communication.acknowledged(actions, observed.messages, injected)
     if at is None:
         return None
     return max(0.0, (timestamps.parse(at) - timestamps.parse(injected)).total_seconds())

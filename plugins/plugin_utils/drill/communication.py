@@ -11,6 +11,9 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import A
 TEAM = "team"
 STATUS_PAGE = "status page"
 SELF_HEALING = "self-healing"
+DRILL = "drill"
+"""Who sends what the drill itself announces: that it begins, and that it has ended."""
+_ANNOUNCEMENT = "DRILL "
 _NOT_A_RESPONSE = frozenset({"drill", "incident_open", "incident_close"})
 _OUTCOMES: Mapping[str, Literal["done", "failed", "unknown"]] = {
     "ok": "done",
@@ -92,7 +95,8 @@ def _messages(state: Iterable[Mapping[str, Any]]) -> Iterator[Message]:
         kind = _KINDS.get(str(event.get("event")))
         if kind is None:
             continue
-        at, who = str(event["at"]), str(event["who"])
+        text = str(event.get("summary" if kind == "opened" else "resolution") or "")
+        at, who = str(event["at"]), DRILL if text.startswith(_ANNOUNCEMENT) else str(event["who"])
         audience = [str(event["to"])] if kind == "escalated" else [TEAM]
         yield Message(time=at, kind=kind, audience=audience, by=who)
         if event.get("public"):

@@ -16,7 +16,7 @@ from typing import Literal, get_args
 from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.incident import state
 from ansible_collections.katago.fleet.plugins.module_utils.severity import RESPONSE
-from ansible_collections.katago.fleet.plugins.plugin_utils.drill import questions
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill import communication, questions
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import Action, Message, Record
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.scenarios import Scenario
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
@@ -307,9 +307,12 @@ def _seconds(text: str) -> float:
 def _communication(record: Record, scenario: Scenario) -> Iterator[Grade]:
     start = _seconds(record["fault"]["injected"] or record["started"])
     until = record["undo"]["done"] or record["ended"] or record["started"]
-    # The drill itself announces its incident before the fault, and closes it after the undo.
     messages = sorted(
-        (each for each in record["messages"] if start <= _seconds(each["time"]) <= _seconds(until)),
+        (
+            each
+            for each in record["messages"]
+            if start <= _seconds(each["time"]) <= _seconds(until) and each["by"] != communication.DRILL
+        ),
         key=lambda each: each["time"],
     )
     level = scenario.level

@@ -28,7 +28,7 @@ from ansible_collections.katago.fleet.plugins.plugin_utils.drill import (
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.closing import Observed, Outage
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.observer import Landing, Recovery
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.plan import Plan, Target
-from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import Record
+from ansible_collections.katago.fleet.plugins.plugin_utils.drill.record import Mode, Record
 from ansible_collections.katago.fleet.plugins.plugin_utils.drill.store import DrillRecordError, DrillRecords
 from ansible_collections.katago.fleet.plugins.plugin_utils.run import procedures
 
@@ -288,6 +288,22 @@ def test_messages_and_the_status_page_are_read_from_the_incident() -> None:
     assert communication.acknowledged([], sent, AT) == END
 
 
+def test_what_the_drill_announces_is_not_from_a_person() -> None:
+    state: list[dict[str, object]] = [
+        {"at": AT, "who": "anna", "event": "opened", "summary": "DRILL drill-1: a fault is injected"},
+        {"at": AT, "who": "anna", "event": "updated"},
+        {"at": END, "who": "anna", "event": "closed", "resolution": "rolled back"},
+        {"at": END, "who": "anna", "event": "closed", "resolution": "DRILL drill-1 has ended", "public": "x"},
+    ]
+    assert [each["by"] for each in communication.messages(state)] == [
+        "drill",
+        "anna",
+        "anna",
+        "drill",
+        "drill",
+    ]
+
+
 def test_known_writes_that_are_missing_are_lost_data() -> None:
     old, new = '{"at": "2026-11-30T09:00:00Z"}', '{"at": "2026-11-30T09:59:00Z"}'
     data = known_writes.lost({"a": [old, new], "b": [old]}, {"a": [new], "b": [old, new]}, AT)
@@ -328,3 +344,11 @@ def test_people_have_the_response_time_of_the_level_in_addition() -> None:
     people = opening.record("drill-1", replace(PLAN, mode="person"), "lab", AT)["targets"]
     assert (alone["mitigate"], alone["recover"], alone["acknowledge"]) == (5, 30, 300)
     assert people == {**alone, "mitigate": 305, "recover": 330}
+
+
+@pytest.mark.parametrize(("mode", "expected"), [("unattended", 9.0), ("person", None)])
+def test_repair_of_the_host_itself_is_no_acknowledgement_of_a_person(
+    mode: Mode, expected: float | None
+) -> None:
+    itself = replace(OBSERVED, actions=[{**each, "by": "self-healing"} for each in OBSERVED.actions])
+    assert close(itself, {**RECORD, "mode": mode})["times"]["acknowledge"] == expected

@@ -388,3 +388,14 @@ def test_isolation_that_triage_proposes_for_changed_files_is_not_needless(repair
     done = [action(30 + number, each) for number, each in enumerate(("security_on", "security_off", repair))]
     found = credits(record(actions=done), SCENARIOS["configuration_corrupted"])
     assert (found["right"], found["order"], found["needed"], found["evidence"]) == (1, 1, 1, 1)
+
+
+def test_what_the_drill_announces_itself_earns_nothing() -> None:
+    sent = [{**message(100, kind, "team"), "by": "drill"} for kind in ("opened", "update", "closed")]
+    found = credits(record(messages=sent))
+    assert {name: found[name] for name in ("declared", "updated", "audience", "stand_down")} == {
+        "declared": 0,
+        "updated": 0,
+        "audience": 0,
+        "stand_down": 0,
+    }
