@@ -65,5 +65,10 @@ def _targets(targets: Times, mode: Mode) -> Times:
     response = targets["acknowledge"]
     if mode != "person" or response is None:
         return targets
-    later = {name: each + response for name in ("mitigate", "recover") if (each := targets[name]) is not None}
-    return Times(**{**targets, **later})
+    mitigate, recover = targets["mitigate"], targets["recover"]
+    return Times(
+        detect=targets["detect"],
+        acknowledge=response,
+        mitigate=None if mitigate is None else mitigate + response,
+        recover=None if recover is None else recover + response,
+    )
