@@ -117,7 +117,11 @@ def decide(
     problems = list(_invalid(request, fleet))
     if problems:
         raise PlanError(" ".join(problems))
-    scenario = _drawn(load_balancers, chance) if request.scenario == RANDOM else SCENARIOS[request.scenario]
+    scenario = (
+        _drawn(request.mode, load_balancers, chance)
+        if request.scenario == RANDOM
+        else SCENARIOS[request.scenario]
+    )
     if problem := _missing(scenario, load_balancers):
         raise PlanError(problem)
     targets = tuple(_targets(request, guard, scenario, fleet, load_balancers, chance))
@@ -163,10 +167,17 @@ def _invalid(request: Request, fleet: Sequence[str]) -> Iterator[str]:
         yield "-e mode=person needs -e participants=NAME, whose response is measured."
 
 
-def _drawn(load_balancers: Sequence[str], chance: random.Random) -> Scenario:
-    possible = [each for each in SCENARIOS.values() if not _missing(each, load_balancers)]
-    # The loss of the control node would end the session of the person.
-    return chance.choice([each for each in possible if each.faults[0].where != "control_node"])
+def _drawn(mode: Mode, load_balancers: Sequence[str], chance: random.Random) -> Scenario:
+    possible = [
+        each
+        for each in SCENARIOS.values()
+        if not _missing(each, load_balancers)
+        # The loss of the control node would end the session of the person.
+        and each.faults[0].where != "control_node"
+        # People could not act before such a fault has ended.
+        and not (mode == "person" and any("seconds" in use.parameters for use in each.faults))
+    ]
+    return chance.choice(possible)
 
 
 def _missing(scenario: Scenario, load_balancers: Sequence[str]) -> str:

@@ -71,6 +71,16 @@ def test_random_scenario_differs_and_never_takes_the_control_node() -> None:
     assert drawn == SCENARIOS.keys() - {"control_node_lost"}
 
 
+def test_random_scenario_for_people_does_not_end_before_they_can_act() -> None:
+    request = Request("random", "person", 5, participants=("anna",))
+    drawn = {decide(request, seed=seed).scenario for seed in range(300)}
+    assert "service_down" in drawn
+    assert "engine_crashing" not in drawn
+    assert "engine_crashing" in {
+        decide(Request("random", "unattended", 5), seed=n).scenario for n in range(300)
+    }
+
+
 def test_random_scenario_needs_nothing_that_the_fleet_lacks() -> None:
     drawn = {
         decide(Request("random", "unattended", 5), balancers=(), seed=seed).scenario for seed in range(300)
