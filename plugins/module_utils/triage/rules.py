@@ -61,7 +61,9 @@ RULES: dict[str, Rule] = {
         uses=("health", "security"),
         newer=("clients",),
     ),
-    "fails_again": Rule(lambda facts: rules_service.fails_again(facts["runs"]), ("runs",)),
+    "fails_again": Rule(
+        lambda facts: rules_service.fails_again(facts["runs"], facts.get("history")), ("runs",), ("history",)
+    ),
     "engine_failures": Rule(
         lambda facts: rules_engine.engine_failures(facts["engine_journal"], facts.get("traffic")),
         ("engine_journal",),

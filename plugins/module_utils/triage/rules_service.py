@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.triage import reason
 from ansible_collections.katago.fleet.plugins.module_utils.triage.facts import (
     WINDOW_MINUTES,
     Answer,
+    History,
+    HistoryRecord,
     Journal,
     JournalView,
     Runs,
@@ -96,9 +99,14 @@ def ready(ready: Answer) -> Iterator[Reason]:
         yield Reason("P1", "ready", measured, "HTTP 200 with ready true", next=reason.RESTART)
 
 
-def fails_again(runs: Runs) -> Iterator[Reason]:
-    """Report a service that failed soon after a start."""
+def fails_again(runs: Runs, history: History | None) -> Iterator[Reason]:
+    """Report a service that failed soon after a start, unless a procedure has validated it since."""
+    validated = max(
+        (timestamps.parse(each["at"]).timestamp() for each in _validated(history)), default=float("-inf")
+    )
     for failed in runs["failed"]:
+        if failed < validated:
+            continue
         started = max((at for at in runs["started"] if at <= failed), default=None)
         if started is not None and failed - started <= FAILS_AGAIN_SECONDS:
             yield Reason(
@@ -109,6 +117,12 @@ def fails_again(runs: Runs) -> Iterator[Reason]:
                 escalate="the service failed again within 5 minutes after a restart",
             )
             return
+
+
+def _validated(history: History | None) -> Iterator[HistoryRecord]:
+    for record in history["records"] if history else ():
+        if record["verdict"] == "good":
+            yield record
 
 
 def cache(trouble: str | None, traffic: Traffic | None) -> Iterator[Reason]:

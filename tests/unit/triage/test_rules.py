@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ansible_collections.katago.fleet.plugins.module_utils import timestamps
 from ansible_collections.katago.fleet.plugins.module_utils.gpu import nvidia_kernel, nvidia_smi
 from ansible_collections.katago.fleet.plugins.module_utils.service import endpoints
 from ansible_collections.katago.fleet.plugins.module_utils.severity import rank
@@ -547,6 +548,18 @@ def test_full_disk_gets_no_next_command() -> None:
     assert judge(facts).next is not None
     facts["filesystems"]["value"][0].update(free_percent=0)
     assert judge(facts).next is None
+
+
+def test_failure_before_the_newest_validated_deployment_is_over() -> None:
+    at = NOW.timestamp()
+    facts = having(runs={"started": [at - 400, at - 60], "failed": [at - 300]})
+    verdict = {"who": "anna", "release": "0.1.0-new", "why": "x", "verdict": "good"}
+    for seconds, expected in ((200, set()), (350, {("P1", "fails_again")})):
+        stamp = timestamps.stamp(NOW - timedelta(seconds=seconds))
+        facts["history"]["value"]["records"] = [{**verdict, "at": stamp}]
+        assert rules(judge(facts)) == expected
+    facts["history"]["value"]["records"][-1]["verdict"] = "bad"
+    assert rules(judge(facts)) == {("P1", "fails_again")}
 
 
 @pytest.mark.parametrize(("after", "level"), [(240, "P1"), (300, "P1"), (301, None)])
