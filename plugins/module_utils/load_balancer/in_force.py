@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import subprocess
 import time
 from pathlib import Path
 
@@ -53,7 +54,11 @@ def call(wanted: Target) -> None:
     """Have HAProxy use the target with the sandbox that it has. Raises OSError, LoadBalancerError."""
     if found := rejections(wanted):
         raise LoadBalancerError("\n".join(found))
-    apply(wanted, plan(wanted, units.drop_in(paths.LOAD_BALANCER_UNIT).read_bytes()))
+    try:
+        needed = plan(wanted, units.drop_in(paths.LOAD_BALANCER_UNIT).read_bytes())
+    except subprocess.SubprocessError as error:
+        raise LoadBalancerError(f"The state of HAProxy cannot be read: {error}. Run again") from error
+    apply(wanted, needed)
 
 
 def is_loaded(wanted: Target, running: Runtime) -> bool:

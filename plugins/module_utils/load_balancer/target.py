@@ -95,17 +95,19 @@ def calling(
     `ca`: the CA in PEM that verifies the server's certificate, if it uses TLS. It is added to the present
     one, which other servers may still need. Raises OSError, LoadBalancerError.
     """
-    if server.tls and not ca:
+    present_ca = pem_of(settings.ca_file)
+    if server.tls and not (ca or present_ca):
         raise LoadBalancerError(
             f"{server.name} serves with TLS, but load_balancer_server_ca is empty, so HAProxy cannot verify"
             " its certificate. Set it to the CA that signed the certificate, and admit the host:"
             f" ansible-playbook playbooks/rotation_in.yml -l {server.name}"
         )
-    present_ca = pem_of(settings.ca_file)
     missing = [each for each in _certificates(ca) if each not in present_ca] if server.tls else []
     if server in settings.servers and not missing:
         return None
-    wanted_ca = present_ca + "".join(f"{each}\n" for each in missing)
+    wanted_ca = present_ca
+    if missing:
+        wanted_ca = "".join(f"{each.strip()}\n" for each in (present_ca, *missing) if each)
     changed = replace(
         settings,
         servers=tuple(server if each.name == server.name else each for each in settings.servers),

@@ -247,6 +247,8 @@ class TestCalling:
         for file in second.files():
             file.path.write_bytes(file.content or b"")
         assert calling(first.settings.servers[0], other, second.settings, {}) is None
+        # A host that still uses TLS when the variable is removed is called as before.
+        assert calling(first.settings.servers[0], "", second.settings, {}) is None
         plain = calling(settings.servers[0], "", second.settings, {})
         assert plain is not None
         assert plain.settings.ca_file == second.settings.ca_file
@@ -254,6 +256,15 @@ class TestCalling:
     def test_nothing_is_to_be_done_for_the_same_server(self) -> None:
         settings = wanted().settings
         assert calling(settings.servers[0], "", settings, {}) is None
+
+    @pytest.mark.usefixtures("etc")
+    def test_certificates_stay_apart_if_a_file_does_not_end_with_a_line_break(self) -> None:
+        before = wanted(ca=PEM.strip()).settings
+        Path(before.ca_file).write_text(PEM.strip())
+        other = PEM.replace("one", "other")
+        target = calling(self.server(before, tls=True), other, before, {})
+        assert target is not None
+        assert target.ca == PEM + other
 
     def test_another_port_needs_no_certificate(self) -> None:
         settings = wanted().settings
