@@ -101,7 +101,7 @@ def running_problem(wanted: Target, proc: Path) -> str:
     if missing := sorted({each.port for each in wanted.settings.sockets()} - ports):
         return f"it does not listen on port {missing[0]}"
     if wanted.certificate and served_certificate(wanted.settings) != ssl.PEM_cert_to_DER_cert(
-        first_certificate(wanted.certificate)
+        target.certificates(wanted.certificate)[0]
     ):
         return "it presents another certificate"
     return ""
@@ -122,9 +122,3 @@ def served_certificate(settings: Settings) -> bytes | None:
             return connection.getpeercert(binary_form=True)
     except OSError:
         return None
-
-
-def first_certificate(text: str) -> str:
-    """The first certificate of a PEM text."""
-    begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    return text[text.index(begin) : text.index(end) + len(end)]

@@ -102,7 +102,7 @@ def calling(
             " its certificate. Set it to the CA that signed the certificate, and admit the host:"
             f" ansible-playbook playbooks/rotation_in.yml -l {server.name}"
         )
-    missing = [each for each in _certificates(ca) if each not in present_ca] if server.tls else []
+    missing = [each for each in certificates(ca) if each not in present_ca] if server.tls else []
     if server in settings.servers and not missing:
         return None
     wanted_ca = present_ca
@@ -144,7 +144,7 @@ def present(path: Path) -> bytes | None:
         return None
 
 
-def _certificates(pem: str) -> list[str]:
+def certificates(pem: str) -> list[str]:
     """The certificates of a PEM text, each as text."""
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
     return [begin + each.partition(end)[0] + end for each in pem.split(begin)[1:]]

@@ -13,7 +13,7 @@ STATUS_PAGE = "status page"
 SELF_HEALING = "self-healing"
 DRILL = "drill"
 """Who sends what the drill itself announces: that it begins, and that it has ended."""
-_ANNOUNCEMENT = "DRILL "
+_ANNOUNCEMENT = "DRILL drill-"
 _NOT_A_RESPONSE = frozenset({"drill", "incident_open", "incident_close"})
 _OUTCOMES: Mapping[str, Literal["done", "failed", "unknown"]] = {
     "ok": "done",

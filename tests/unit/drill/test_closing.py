@@ -292,7 +292,7 @@ def test_what_the_drill_announces_is_not_from_a_person() -> None:
     state: list[dict[str, object]] = [
         {"at": AT, "who": "anna", "event": "opened", "summary": "DRILL drill-1: a fault is injected"},
         {"at": AT, "who": "anna", "event": "updated"},
-        {"at": END, "who": "anna", "event": "closed", "resolution": "rolled back"},
+        {"at": END, "who": "anna", "event": "closed", "resolution": "DRILL over: rolled back"},
         {"at": END, "who": "anna", "event": "closed", "resolution": "DRILL drill-1 has ended", "public": "x"},
     ]
     assert [each["by"] for each in communication.messages(state)] == [
